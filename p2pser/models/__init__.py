@@ -1,8 +1,8 @@
-"""Features to predictions: families of models (``families``), their networks, and models as rows and on disk.
+"""Models: their families (``families``), their networks (``networks``), and models as rows and on disk.
 
-The start of training is a function of the seed alone: parameters are drawn with numpy's Philox (uniform, in the order
-of the module's parameters), never from torch's global generator, so that all peers begin with the same bits. No family
-keeps running statistics: the whole model is in its parameters, which are what gossip averages.
+Initial parameters are a function of the seed alone: they are drawn with numpy's Philox (uniform, in the order of the
+module's parameters), never from torch's global generator, so that all peers begin with the same bits. No family keeps
+running statistics: the whole model is in its parameters, which are what gossip averages.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from p2pser.config import Config, ModelSettings
 
+_TAKES = {"vector": (1, "functionals, one vector a clip", "features.kind=functionals or model.name=cnn2d"),
+          "matrix": (2, "a matrix, bands by frames", "features.kind={kind} or model.name=mlp"),
+          "states": (3, "the states of a speech encoder", "features.kind=encoder-states or model.name=mlp")}
+"""By ``Family.takes``: the number of dimensions of a clip's features, these in words, and what to set."""
+
 
 def family(settings: ModelSettings) -> Family:
     """Return the family that the settings name, with its hyper-parameters."""
@@ -38,14 +43,14 @@ def for_run(config: Config, peers: int) -> Config:
 
 
 def outputs(task: str, classes: int) -> int:
-    """Return how many numbers a model gives for a clip: a score a class, then arousal, valence and dominance, as
-    ``training.task`` says.
+    """Return the number of a model's outputs for a clip: a score for each class, arousal, valence and dominance, or
+    both, as ``training.task`` is.
     """
     return (0 if task == "dimensions" else classes) + (0 if task == "classes" else len(DIMENSIONS))
 
 
 def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """Return a network of ``sketch``, with parameters drawn from (seed, "init")."""
+    """Return the network of ``sketch`` with parameters drawn from (seed, "init"); parameters and errors as there."""
     module = sketch(settings, shape, classes)
     initialise(module, seed)
     if callable(seeded := getattr(module, "seeded_", None)):
@@ -54,12 +59,12 @@ def build(settings: ModelSettings, shape: tuple[int, ...], classes: int, seed: i
 
 
 def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Return a new network whose parameters are not drawn yet: on torch's device ``meta`` it takes no memory.
+    """Return a new network with uninitialised parameters: on torch's device ``meta`` it takes no memory.
 
     Parameters
     ----------
     settings : the model's settings.
-    shape : of one clip's features: (D,) of functionals or (bands, frames) of a matrix.
+    shape : of a clip's features: (D,) of functionals, (bands, frames) of a matrix, or that of an encoder's states.
     classes : number of outputs (``outputs``), at least 2.
 
     Returns
@@ -76,27 +81,21 @@ def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.
         raise ModelError(f"a model needs at least 2 emotions to tell apart, not {classes}; "
                          "check the corpus's labels")
     widths.only(settings)
-    if chosen.takes == "vector" and len(shape) != 1:
-        raise ModelError(f"model {settings.name!r} takes functionals, one vector a clip, not features of shape "
-                         f"{shape}; set features.kind=functionals or model.name=cnn2d")
-    if chosen.takes == "matrix" and len(shape) != 2:
-        kind = chosen.defaults.get("features.kind", "logmel")
-        raise ModelError(f"model {settings.name!r} takes a matrix, bands by frames, not features of shape {shape}; "
-                         f"set features.kind={kind} or model.name=mlp")
-    if chosen.takes == "states" and len(shape) != 3:
-        raise ModelError(f"model {settings.name!r} takes the states of a speech encoder, not features of shape "
-                         f"{shape}; set features.kind=encoder-states or model.name=mlp")
+    dimensions, features, instead = _TAKES[chosen.takes]
+    if len(shape) != dimensions:
+        raise ModelError(f"model {settings.name!r} takes {features}, not features of shape {shape}; set "
+                         + instead.format(kind=chosen.defaults.get("features.kind", "logmel")))
     return chosen.build(settings, shape, classes)
 
 
 def initialise(module: nn.Module, seed: int) -> None:
     """Draw the module's parameters in place from (seed, "init").
 
-    Weights of linear and convolutional layers: uniform within 1/sqrt(fan_in) (LeCun et al. 1998, as in torch), or
+    Weights of linear and convolutional layers are uniform within 1/sqrt(fan_in) (LeCun et al. 1998, as in torch), or
     within sqrt(6/fan_in) where a layer has ``he = True`` (He et al. 2015), or within a layer's ``bound`` (recurrent
-    layers: 1/sqrt(hidden), as in torch; orthogonal ones would come from a QR decomposition, whose last bits differ
-    between machines); their biases 0. Norms: scale 1, shift 0. A layer with ``empty = True`` begins with zeros
-    (trees). A layer's ``drawn_``, where it has one, changes its parameters afterwards.
+    layers: 1/sqrt(hidden), as in torch; orthogonal weights would come from a QR decomposition, whose last bits differ
+    between machines). Biases are 0, scales of norms 1. All parameters of a layer with ``empty = True`` are 0 (trees). A
+    layer's method ``drawn_``, if any, changes its parameters afterwards.
     """
     import torch
 

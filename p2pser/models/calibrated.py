@@ -1,4 +1,4 @@
-"""What speakers outside its training say of a model's probabilities, as cards and summaries hold it. No torch."""
+"""The calibration of a model on speakers outside its training, as cards and summaries hold it. No torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from p2pser.models.sets import Sets, sets_in_words
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the held-out speakers say of a model.
+    """The calibration of a model on held-out speakers.
 
-    how : whose clips these were, or why there are none, in words; "" where no calibration was asked for.
-    temperature : what logits are divided by; None: it is not known.
-    heard, sets : figures, temperatures and sets of emotions by the number of clips heard of a speaker.
+    how : the clips of the calibration, or why there is none, in words; "" where none was asked for.
+    temperature : the divisor of the logits; None: not known.
+    heard, sets : figures, temperatures and sets of emotions by the number of a speaker's clips that give the
+        statistics of their features.
     """
 
     how: str = ""
@@ -27,7 +28,7 @@ class Calibrated:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; ``calibration`` is ``how``."""
         return {"calibration": self.how, "temperature": self.temperature,
-                "heard": [each.to_dict() for each in self.heard], "sets": [each.to_dict() for each in self.sets]}
+                "heard": [figures.to_dict() for figures in self.heard], "sets": [sets.to_dict() for sets in self.sets]}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Calibrated:

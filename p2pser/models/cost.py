@@ -19,10 +19,11 @@ BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: D, the length of a row; a dense message to a neighbour has ``BYTES`` times as many bytes.
+    """The cost of a network.
 
-    operations: multiply-adds of one clip's prediction, in matrix products and convolutions; 0 for trees. A training
-    step takes about three times as many per clip.
+    parameters : D, the length of a row; a dense message to a neighbour has ``BYTES`` times as many bytes.
+    operations : multiply-adds of one clip's prediction, in matrix products and convolutions; 0 for trees. A training
+        step takes about three times as many per clip.
     """
 
     parameters: int

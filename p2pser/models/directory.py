@@ -1,7 +1,7 @@
 """A model on disk: ``model.safetensors`` (the parameters by name) and ``card.json`` (all else that a prediction needs).
 
-The card has the model's input (feature settings and statistics), its output (labels), and how it was trained on which
-clips. It names no speaker and holds no recording. Reading the directory executes none of its content.
+The card describes the model's input (feature settings and statistics), its output (labels), its training and the
+training clips. It names no speaker and holds no recording. Reading the directory executes none of its content.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.corpora.manifest import ARRAYS
 from p2pser.features import clip_features, encoders
 from p2pser.features.clip_features import settings_key
-from p2pser.features.conditions import Conditions
 from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
 from p2pser.models.facts import Facts
@@ -65,19 +64,18 @@ class Card:
     shape : of one clip's features.
     model : settings of the model.
     features : settings of the features.
-    normalise : none, global or speaker.
+    normalise : none, global, speaker or public (``features.normalise``).
     statistics : of all training clips; None where there is no normalisation.
     corpus : the training clips.
-    training : how the model was trained, plain values: peers, rounds, algorithm, topology, seed and the like.
+    training : facts of the training, plain values: peers, rounds, algorithm, topology, seed and the like.
     selection : how this model was selected.
-    temperature : what logits are divided by before the softmax (``p2pser.evaluation.calibration``); None: not fitted,
-        so 1.
-    heard : figures and temperatures by the number of a speaker's clips that give their statistics, ascending; () where
-        none were measured. They were found on speakers outside the training.
-    sets : what sets of emotions follow from, by the same numbers; () where they were not calibrated.
+    temperature : the divisor of logits before the softmax (``p2pser.evaluation.calibration``); None: not fitted, so 1.
+    heard : figures and temperatures on speakers outside the training, by the number of a speaker's clips that give
+        their statistics, ascending; () where none were measured.
+    sets : thresholds of sets of emotions, by the same numbers; () where they were not calibrated.
     task : classes, dimensions (no labels) or both. Outputs are a logit per label, then arousal, valence and dominance
         from -1 to 1.
-    facts : how it was tested, what an audit found, and the energy of the run.
+    facts : its test, an audit of the run, and the energy of the run.
     """
 
     labels: tuple[str, ...]
@@ -98,31 +96,37 @@ class Card:
     def require_recordings(self) -> None:
         """Raise ModelError where the model was trained on features that p2pser cannot compute from recordings."""
         if self.corpus.name == ARRAYS:
-            raise ModelError("the model was trained on feature arrays of its user's, which p2pser cannot compute from "
+            raise ModelError("the model was trained on its user's own feature arrays, which p2pser cannot compute from "
                              "recordings: pass such features to Predictor.answers")
 
     @property
     def reads_words(self) -> bool:
-        """Whether some of the features are of what is said."""
+        """Whether some of the features are of the spoken words."""
         return any(kind_class(name).of_words for name in self.features.kinds)
 
     def require_sense(self) -> None:
-        """Raise ValueError where the labels, the shape and the statistics cannot be those of one model."""
+        """Raise ValueError where the entries cannot be those of one model."""
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError("its labels are not names that differ")
+        if self.labels and self.task == "dimensions":
+            raise ValueError("it has labels, and its task is dimensions")
+        if self.normalise not in ("none", "global", "speaker", "public"):
+            raise ValueError(f"there is no normalisation {self.normalise!r}")
+        if not isinstance(seed := self.training.get("seed", 0), int):
+            raise ValueError(f"its seed is {seed!r}, not a whole number")
         if not self.shape or min(self.shape) < 1 or math.prod(self.shape) > 10**8:
             raise ValueError(f"its features have the shape {self.shape}")
         if self.statistics is not None and self.statistics.mean.shape != self.shape[:1]:
             raise ValueError("its statistics are of another number of features")
 
     def temperature_for(self, clips: int) -> float:
-        """Return what logits are divided by where so many clips of a speaker give the statistics."""
+        """Return the divisor of logits where ``clips`` clips of a speaker give the statistics."""
         known = nearest(self.heard, clips)
         return known.temperature if known is not None else self.temperature or 1.0
 
     def sets_for(self, clips: int) -> Sets | None:
-        """Return what sets follow from where so many clips of a speaker give the statistics; None: it is not known."""
-        return max((each for each in self.sets if each.heard <= clips), key=lambda each: each.heard, default=None)
+        """Return the thresholds of sets where ``clips`` clips of a speaker give the statistics; None: not known."""
+        return max((sets for sets in self.sets if sets.heard <= clips), key=lambda sets: sets.heard, default=None)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -139,8 +143,7 @@ class Card:
            **training: Any) -> Card:
         """Return the card of a model trained with these settings on that federation.
 
-        statistics: of all peers' training clips (find them by gossip of ``normalise.sums``). training: what else to say
-        of how it was trained (peers, rounds, algorithm, topology, …), beside the training settings.
+        statistics : of all peers' training clips. training : its facts (peers, rounds, topology, …) beside its settings.
         """
         return cls(
             labels=federation.labels, shape=clip_features.shape(config.features), model=config.model,
@@ -160,7 +163,7 @@ class Card:
         return SYNTHETIC_WARNING if self.corpus.synthetic else ""
 
     def to_dict(self, schema: str) -> dict[str, Any]:
-        """Return what ``card.json`` holds; ``schema`` is the digest of the rows."""
+        """Return the content of ``card.json``; ``schema`` is the digest of the rows."""
         return {
             "format": FORMAT, "p2pser": __version__, "warning": self.warning, "use": USE,
             "task": self.task, "labels": list(self.labels), "dimensions": list(self.dimensions),
@@ -172,13 +175,13 @@ class Card:
             "normalise": self.normalise,
             "statistics": None if self.statistics is None else self.statistics.to_dict(),
             "corpus": self.corpus.to_dict(), "training": dict(self.training), "selection": self.selection,
-            "temperature": self.temperature, "heard": [each.to_dict() for each in self.heard],
-            "sets": [each.to_dict() for each in self.sets], **self.facts.to_dict(),
+            "temperature": self.temperature, "heard": [figures.to_dict() for figures in self.heard],
+            "sets": [sets.to_dict() for sets in self.sets], **self.facts.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], where: str, encoder: str | None = None) -> Card:
-        """Return the card of ``card.json``; ``where`` names it in errors, ``encoder`` says where its encoder is.
+        """Return the card of ``card.json``. where : its name, for errors. encoder : the folder or name of its encoder.
 
         Raises ModelError where its format is newer, its features were computed by other code, or it is not a card.
         """
@@ -196,10 +199,7 @@ class Card:
                 features=_features(document["features"], where, encoder),
                 normalise=str(document["normalise"]),
                 statistics=None if stored is None else Statistics.from_dict(stored),
-                corpus=Origin(**{**document["corpus"], "train": tuple(document["corpus"].get("train", ())),
-                                 "languages": tuple(document["corpus"].get("languages", ())),
-                                 "conditions": Conditions.read(document["corpus"].get("conditions"))}),
-                training=dict(document["training"]),
+                corpus=Origin.read(document["corpus"]), training=dict(document["training"]),
                 selection=str(document["selection"]), temperature=_temperature(document.get("temperature")),
                 task=_task(document), heard=Heard.read(document.get("heard", ())),
                 sets=Sets.read(document.get("sets", ())), facts=Facts.read(document))
@@ -219,9 +219,9 @@ class Card:
 
 
 def _features(document: Mapping[str, Any], where: str, encoder: str | None) -> FeatureSettings:
-    """Return the stored settings of features, with the encoder, of speech or of text, at that place where one is given.
+    """Return the stored settings of features, with ``encoder`` (of speech or of text) in place of the stored one.
 
-    Raises ModelError where a kind is not installed, or there is no such encoder among them.
+    Raises ModelError where a kind is not installed, or the features need no such encoder.
     """
     given = {}
     if encoder is not None:
@@ -260,6 +260,11 @@ def _temperature(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def _text(card: Card, schema: Schema) -> str:
+    """Return the text of ``card.json``."""
+    return json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
 def save(path: Path | str, row: Tensor, schema: Schema, card: Card) -> None:
     """Write a model directory, whole or not at all.
 
@@ -295,27 +300,25 @@ def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool 
     values = row.detach().to("cpu", torch.float32).contiguous()
     if not bool(torch.isfinite(values).all()):
         raise ModelError(f"the model for {path} has parameters that are not finite; it is not written")
-    tensors = {name: view.numpy() for name, view in schema.views(values)}
-    text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
-    # One entry: safetensors writes several in any order, and equal models should be equal files.
-    weights = pack(tensors, metadata={"schema": schema.digest()})
+    text = _text(card, schema)
+    # A single entry: safetensors writes several in any order, and equal models should be equal files.
+    weights = pack({name: view.numpy() for name, view in schema.views(values)}, metadata={"schema": schema.digest()})
     with new_folder(path, private=private) as folder:
         (folder / WEIGHTS).write_bytes(weights)
-        (folder / CARD).write_text(text + "\n", encoding="utf-8")
+        (folder / CARD).write_text(text, encoding="utf-8")
 
 
 @patient
 def replace_card(path: Path, schema: Schema, card: Card) -> None:
-    """Give a model directory of this user's another card, whole or not at all. Raises OSError where that fails."""
-    text = json.dumps(card.to_dict(schema.digest()), ensure_ascii=False, allow_nan=False, indent=1)
+    """Replace the card of a model directory of this user's, whole or not at all. Raises OSError where that fails."""
     with new_file(path / CARD, mode=0o600) as file:
-        file.write((text + "\n").encode())
+        file.write(_text(card, schema).encode())
 
 
 def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]:
     """Return the network, in evaluation mode, and its card.
 
-    ``encoder``: the folder or Hugging Face name of the speech encoder, where the model's is not found by itself.
+    ``encoder``: the folder or Hugging Face name of the encoder, where the card's is not found.
 
     Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit together.
     """
@@ -330,12 +333,10 @@ def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]
     module = models.build(card.model, card.shape, models.outputs(card.task, len(card.labels)), card.seed)
     schema = Schema.of(module)
     if schema.digest() != digest:
-        raise ModelError(f"{path / CARD} describes other parameters than its schema {digest} says; "
-                         "it was changed by hand")
+        raise ModelError(f"{path / CARD} describes parameters of another schema than {digest}: it was changed by hand")
     stored = _read_weights(path / WEIGHTS)
-    expected = dict(schema.entries)
-    found = {name: tuple(value.shape) for name, value in stored.items()}
-    if found != expected or any(value.dtype != "float32" for value in stored.values()):
+    shapes = {name: tuple(value.shape) for name, value in stored.items()}
+    if shapes != dict(schema.entries) or any(value.dtype != "float32" for value in stored.values()):
         raise ModelError(f"{path / WEIGHTS} does not hold the parameters that {CARD} describes; "
                          "copy the model again")
     if not all(bool(np.isfinite(value).all()) for value in stored.values()):
@@ -347,8 +348,7 @@ def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]
 
 
 def _require_size(card: Card, path: Path) -> None:
-    """Raise ModelError where the card's model does not fit the file of its parameters, before memory is taken for it.
-    """
+    """Raise ModelError where the card's model is larger than the file of its parameters, before it takes memory."""
     import torch
 
     from p2pser import models
@@ -361,9 +361,9 @@ def _require_size(card: Card, path: Path) -> None:
     except OSError as error:
         raise ModelError(f"cannot read the parameters {path / WEIGHTS}: {error.strerror}; "
                          "copy the model again") from None
-    except (ValueError, TypeError, IndexError, OverflowError, MemoryError, RuntimeError) as error:
-        raise ModelError(f"{path / CARD} describes no model that can be built ({type(error).__name__}); copy the model "
-                         "again") from None
+    except (ValueError, TypeError, IndexError, ArithmeticError, MemoryError, RuntimeError) as error:
+        raise ModelError(f"{path / CARD} describes a model that cannot be built ({type(error).__name__}); copy the "
+                         "model again") from None
     if needed > there:
         raise ModelError(f"{path / CARD} describes {needed} bytes of parameters, and {WEIGHTS} has {there}; copy the "
                          "model again")
@@ -377,7 +377,7 @@ def read_card(path: Path | str, encoder: str | None = None) -> tuple[Card, str]:
     path = Path(path)
     where = path / CARD
     if not where.exists():
-        what = "there is no folder" if not path.exists() else "it has no card.json"
+        what = "it has no card.json" if path.exists() else "there is no folder"
         raise ModelError(f"{path} is not a model directory: {what}; a peer writes one, PEER/model/")
     try:
         document = json.loads(read_text(where, "the card", ModelError))
@@ -394,7 +394,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
     try:
         tensors: dict[str, Any] = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:  # numpy lacks some of its types
         raise ModelError(f"cannot read the parameters {path}: {' '.join(str(error).split())}; "
                          "copy the model again") from None
     return tensors

@@ -1,7 +1,5 @@
-"""A model as ONNX.
-
-For other programs: normalisation, network and probabilities in one file, and for log-mel the features too; a JSON file
-of the same name describes the input and how it is computed. For p2pser without torch: a model directory.
+"""A model as ONNX: a file for other programs (``export``), or a model directory for p2pser without torch
+(``export_light``).
 """
 
 from __future__ import annotations
@@ -9,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,12 @@ OPSET = 18
 """Version of the ONNX operators."""
 
 EQUAL = 1e-4
-"""The largest difference between the outputs of both runtimes, relative to the outputs where these are above 1."""
+"""The largest difference between the outputs of torch and ONNX Runtime, relative to the largest output if above 1."""
 
 
 class LogMel(nn.Module):
     """Samples (n, seconds * rate) float32, full scale 1, to log-mel matrices (n, bands, frames), as
-    ``p2pser.features.matrices`` computes them from clips of just that length.
+    ``p2pser.features.matrices`` computes them from clips of that length.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -50,7 +49,7 @@ class LogMel(nn.Module):
         self.frames = matrices.frames(settings.seconds, settings.hop)
         n_fft = 1 << (window.size - 1).bit_length()
         turns = np.outer(np.arange(n_fft // 2 + 1), np.arange(window.size)) * (2 * np.pi / n_fft)
-        # A discrete Fourier transform as a convolution: ONNX runtimes have no fast one everywhere.
+        # A discrete Fourier transform as a convolution: not all ONNX runtimes have a fast Fourier transform.
         self.waves = _constant(np.concatenate([np.cos(turns), -np.sin(turns)]) * window).unsqueeze(1)
         self.bank = _constant(filters.mel(settings.sample_rate, n_fft, settings.n_mels))
 
@@ -109,25 +108,24 @@ def has_front_end(card: Card) -> bool:
 def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     """Write ``path`` (.onnx) and a JSON file of the same name beside it; return the content of the JSON.
 
+    The ONNX file holds the normalisation, the network and the softmax, and for log-mel the computation of the features;
+    the JSON file describes its input and how it is computed.
+
     Raises ModelError where the extra is missing or the file cannot be written.
     """
     if models.family(card.model).takes == "states":
         raise ModelError("a model of adapters cannot be written as ONNX: its speech encoder is not part of the model")
-    onnx = _library()
+    _require_onnx()
     samples = has_front_end(card)
     shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape
     whole = Whole(network, card, LogMel(card.features) if samples else None).eval()
     names = ["logits", "probabilities"] * bool(card.labels) + ["dimensions"] * bool(card.dimensions)
     given = "samples" if samples else "features"
+    document = _described(card, given, shape, names)
+    properties = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _trace(whole, shape, path, given, names)
-        written = onnx.load(str(path))
-        document = _described(card, given, shape, names)
-        for key, value in document.items():
-            written.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
-        onnx.checker.check_model(written)
-        onnx.save(written, str(path))
+        _write(whole, shape, path, given, names, properties)
         text = json.dumps(document, ensure_ascii=False, indent=1)
         path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
@@ -138,31 +136,23 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
 def export_light(model: Path, out: Path) -> Card:
     """Write a model directory for an installation without torch: the card, and the network as ONNX; return the card.
 
-    Parameters
-    ----------
     model : the model directory. out : the new directory, written whole or not at all.
 
-    Raises
-    ------
-    ModelError
-        Where the model cannot be used or needs torch for its features, ``out`` exists or cannot be written, or ONNX
-        Runtime answers otherwise than torch.
+    Raises ModelError where the model cannot be used or needs torch for its features, ``out`` exists or cannot be
+    written, or the outputs of ONNX Runtime differ from torch's.
     """
-    onnx = _library()
+    _require_onnx()
     network, card = directory.load(model)
     if clip_features.encoded(card.features):
         raise ModelError(f"{model} takes the features of an encoder ({card.features.kind}), which needs torch: it "
-                         "cannot be written without")
+                         "cannot be written for use without torch")
     if out.exists():
         raise ModelError(f"{out} exists already; remove it, or write the model elsewhere")
     try:
         with new_folder(out) as folder:
             shutil.copyfile(model / directory.CARD, folder / directory.CARD)
-            _trace(network.eval(), card.shape, folder / NETWORK, "features", ["outputs"])
-            written = onnx.load(str(folder / NETWORK))
-            written.doc_string = f"p2pser {__version__}: scaled features to the outputs that {directory.CARD} describes"
-            onnx.checker.check_model(written)
-            onnx.save(written, str(folder / NETWORK))
+            _write(network.eval(), card.shape, folder / NETWORK, "features", ["outputs"],
+                   {"p2pser": __version__, "described_in": directory.CARD})
             _require_equal(network, folder, card)
     except OSError as error:
         raise ModelError(f"cannot write the model {out}: {error.strerror or error}") from None
@@ -171,28 +161,37 @@ def export_light(model: Path, out: Path) -> Card:
 
 def _require_equal(network: nn.Module, folder: Path, card: Card) -> None:
     probe = seeding.generator(0, "comparing networks").standard_normal((3, *card.shape)).astype(np.float32)
-    found, expected = onnx_network.load(folder, card).outputs(probe), logits(network, probe)
-    furthest = float(np.abs(found - expected).max())
-    if furthest > EQUAL * max(1.0, float(np.abs(expected).max())):
-        raise ModelError(f"ONNX Runtime answers otherwise than torch (by {furthest:.2g}): use other versions of both")
+    outputs, expected = onnx_network.load(folder, card).outputs(probe), logits(network, probe)
+    difference = float(np.abs(outputs - expected).max())
+    if difference > EQUAL * max(1.0, float(np.abs(expected).max())):
+        raise ModelError(f"the outputs of ONNX Runtime differ from torch's by up to {difference:.2g}: use other "
+                         "versions of both")
 
 
-def _library() -> Any:
+def _require_onnx() -> None:
     try:
-        import onnx
+        import onnx  # noqa: F401
         onnx_network.runtime()
     except ImportError:
         raise ModelError(f"writing ONNX needs the extra onnx: {extra('onnx')}") from None
-    return onnx
 
 
-def _trace(network: nn.Module, shape: tuple[int, ...], path: Path, given: str, names: list[str]) -> None:
+def _write(network: nn.Module, shape: tuple[int, ...], path: Path, given: str, names: list[str],
+           properties: Mapping[str, str]) -> None:
+    """Write a network for clips of this shape, with these names of its input and outputs, and these properties."""
+    import onnx
+
     with warnings.catch_warnings(), torch.no_grad():
         # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
         warnings.simplefilter("ignore")
         torch.onnx.export(network, (torch.zeros(2, *shape),), str(path), input_names=[given], output_names=names,
                           dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
                           dynamo=False)
+    written = onnx.load(str(path))
+    for key, value in properties.items():
+        written.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(written)
+    onnx.save(written, str(path))
 
 
 def _described(card: Card, given: str, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:

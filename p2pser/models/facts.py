@@ -1,15 +1,15 @@
-"""What a card says of how its model was tested, what an audit found, and what energy the run took."""
+"""Facts about a model in its card: its test, an audit of its run, and the energy of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from p2pser.base.energy import in_words, is_energy
 
 NONE = {"tested": "not tested", "audit": "not audited", "energy": "not measured"}
-"""What a card says in place of each fact."""
+"""The entry of a card in place of each fact that is not known."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,21 @@ class Facts:
     energy: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a card holds: each fact, or a sentence that it is not known."""
-        return {name: says if (fact := getattr(self, name)) is None else dict(fact) for name, says in NONE.items()}
+        """Return the entries of a card: each fact, or its entry in ``NONE``."""
+        return {name: none if (fact := getattr(self, name)) is None else dict(fact) for name, none in NONE.items()}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Facts:
         """Return the facts of a card; a card of an earlier version has none.
 
-        Raises ValueError where one of them has another form.
+        Raises ValueError where a fact has another form.
         """
         facts = {name: None if isinstance(value := document.get(name), str) else value for name in NONE}
         if wrong := [name for name, fact in facts.items() if fact is not None and not isinstance(fact, Mapping)]:
-            raise ValueError(f"what it says under {wrong[0]!r} is no mapping")
+            raise ValueError(f"its entry {wrong[0]!r} is not a mapping")
         if facts["energy"] is not None and not is_energy(facts["energy"]):
             raise ValueError("its energy is not that of a process")
         return cls(**facts)
-
-    def with_audit(self, audit: Mapping[str, Any]) -> Facts:
-        """Return the facts with what an audit found."""
-        return replace(self, audit=audit)
 
     def lines(self) -> Iterator[str]:
         """Yield the facts in words."""

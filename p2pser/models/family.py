@@ -1,4 +1,4 @@
-"""What a family of models is: the base class of the built-in families and of those of other packages.
+"""The base class of families of models: of the built-in ones and of those of other packages.
 
 Settings are checked against families whenever a run file is read, so a built-in family's file imports torch only where
 it builds its network.
@@ -28,11 +28,10 @@ OVER_TIME: Mapping[str, Any] = {"features.kind": "mfcc+chroma", "features.n_mfcc
 
 @dataclass(frozen=True, kw_only=True)
 class Family(ABC):
-    """One family of models: a frozen dataclass whose fields are the hyper-parameters of this family alone.
+    """A family of models: a frozen dataclass whose fields are the hyper-parameters of this family alone.
 
     They are of type int, float, str or bool (or None), and are set in ``model.parameters``. A family checks their
-    values in ``__post_init__`` and raises ConfigError. The first sentence of its docstring is what ``p2pser models``
-    lists.
+    values in ``__post_init__`` and raises ConfigError. ``p2pser models`` lists the first sentence of its docstring.
 
     Example
     -------
@@ -66,20 +65,20 @@ class Family(ABC):
     """Whether a round adds to the model (trees) where other families change their parameters by gradient steps."""
 
     weighs_clips: ClassVar[bool] = False
-    """Whether local work needs the number of all peers' clips (``Objective.clips``), which is not found otherwise."""
+    """Whether local work needs the number of all peers' clips (``Objective.clips``), which is else not computed."""
 
     loss: ClassVar[str] = "cross-entropy"
-    """What ``training.loss=auto`` stands for: cross-entropy or squared-hinge."""
+    """The loss of ``training.loss=auto``: cross-entropy or squared-hinge."""
 
     learner: ClassVar[str] = "p2pser.training.learner:Learner"
     """Dotted name of the class of this family's local work, a subclass of ``p2pser.training.learner.Learner``.
 
-    It is a name, which ``p2pser.training.local_work`` resolves, because training is built on models: a model that is
-    only loaded and used for predictions needs no training code (and no XGBoost).
+    ``p2pser.training.local_work`` resolves the name. A class would make models import the training code (and XGBoost),
+    which predictions do not need.
     """
 
     preload: ClassVar[tuple[str, ...]] = ()
-    """Modules of other packages that training needs, which the local peers of one machine load once for all."""
+    """Modules that training needs, which are loaded once for all local peers of a machine."""
 
     @classmethod
     def of(cls: type[F], parameters: Mapping[str, Any]) -> F:
@@ -98,12 +97,12 @@ class Family(ABC):
         model : the settings of the run's model.
         shape : of one clip's features: (D,), (bands, frames) where ``takes`` is ``matrix``, or (D, 1, 2 + more) where
             it is ``states``.
-        outputs : how many numbers the network gives for a clip.
+        outputs : number of the network's outputs for a clip.
 
         Returns
         -------
         A module that maps (n, *shape) float32 to (n, outputs). It keeps no state outside its parameters, all float32.
-        ``p2pser.models.initialise`` says how its layers ask for another start than the default.
+        By attributes its layers ask for another initialisation than the default (``p2pser.models.initialise``).
 
         Raises
         ------

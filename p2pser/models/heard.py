@@ -1,4 +1,4 @@
-"""How a model does for speakers outside its training, by the number of a speaker's clips that give their statistics."""
+"""A model's figures for speakers outside its training, by the number of a speaker's clips that give their statistics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ COUNTS = (0, 1, 2, 5, 10)
 
 @dataclass(frozen=True)
 class Heard:
-    """A model's figures for speakers of whom so many clips give the statistics.
+    """A model's figures for speakers of whom ``clips`` clips give the statistics of their features.
 
     Attributes
     ----------
-    clips : of the speaker; 0: the training statistics serve.
-    temperature : what logits are divided by.
+    clips : number of the speaker's clips; 0: the training statistics scale the features.
+    temperature : the divisor of the logits.
     uar : UAR (a), the mean over folds.
     ece : expected calibration error, each speaker's logits scaled by the temperature of the others.
     confidence : the mean probability of the predicted emotion, scaled in the same way.
@@ -36,16 +36,16 @@ class Heard:
 
     @classmethod
     def read(cls, documents: Any) -> tuple[Heard, ...]:
-        """Return what a card stores; raises ValueError, TypeError or KeyError where it cannot be right."""
-        found = tuple(cls(int(each["clips"]), *(float(each[name]) for name in ("temperature", "uar", "ece",
-                                                                              "confidence"))) for each in documents)
-        if any(not 0 < each.temperature < math.inf for each in found):
+        """Return the figures that a card stores. Raises ValueError, TypeError or KeyError for other data."""
+        figures = tuple(cls(int(each["clips"]), *(float(each[name]) for name in ("temperature", "uar", "ece",
+                                                                                "confidence"))) for each in documents)
+        if any(not 0 < each.temperature < math.inf for each in figures):
             raise ValueError("one of its temperatures is not above 0")
-        if [each.clips for each in found] != sorted({each.clips for each in found}):
+        if [each.clips for each in figures] != sorted({each.clips for each in figures}):
             raise ValueError("its numbers of clips heard do not ascend")
-        if any(not 0 <= value <= 1 for each in found for value in (each.uar, each.ece, each.confidence)):
+        if any(not 0 <= value <= 1 for each in figures for value in (each.uar, each.ece, each.confidence)):
             raise ValueError("its figures by clips heard are not shares")
-        return found
+        return figures
 
 
 def nearest(known: Sequence[Heard], clips: int) -> Heard | None:
@@ -54,12 +54,12 @@ def nearest(known: Sequence[Heard], clips: int) -> Heard | None:
 
 
 def counts(clips_by_speaker: Mapping[str, int]) -> tuple[int, ...]:
-    """Return the numbers of clips at which a model is measured: those of ``COUNTS`` that most speakers exceed, then the
-    median number of all of a speaker's clips.
+    """Return the numbers of clips at which a model is measured: those of ``COUNTS`` below the median number of a
+    speaker's clips, then that median.
     """
     ordered = sorted(clips_by_speaker.values())
-    most = ordered[len(ordered) // 2] if ordered else 0
-    return (*(count for count in COUNTS if count < most), *([most] if most else []))
+    median = ordered[len(ordered) // 2] if ordered else 0
+    return (*(count for count in COUNTS if count < median), *([median] if median else []))
 
 
 def in_words(known: Iterable[Heard]) -> str:

@@ -16,7 +16,10 @@ from p2pser.models.widths import held, of_width
 
 @dataclass(frozen=True)
 class Nested:
-    """A network of one width; which entries of the whole row (D,) are its parameters (bool); its start, (d,)."""
+    """A network of one width.
+
+    held : (D,) bool, the entries of the whole network's row that are its parameters. start : (d,), its initial row.
+    """
 
     module: nn.Module
     schema: Schema
@@ -24,20 +27,28 @@ class Nested:
     start: Tensor
 
     def own(self, row: Tensor) -> Tensor:
-        """Return the network's row (d,), contiguous, of a whole row (D,)."""
+        """Return the network's row (d,), contiguous, of a row (D,) of the whole network."""
         return row[self.held] if len(self.start) < len(row) else row.contiguous()
 
 
 def nest(settings: ModelSettings, shape: tuple[int, ...], outputs: int, seed: int,
          widths: Iterable[float], begin: Callable[[Tensor], Tensor] = lambda drawn: drawn) -> dict[float, Nested]:
-    """Return the networks of these widths and the whole network (1.0), by width. All start as parts of its start.
+    """Return the networks of these widths and the whole network (1.0), by width.
+
+    Their initial parameters are those of the whole network.
 
     Parameters
     ----------
     settings : the model's settings.
-    shape, outputs, seed : as in ``models.build``, and so are the errors.
+    shape : of a clip's features.
+    outputs : number of outputs, at least 2.
+    seed : of the drawn parameters.
     widths : of the networks.
-    begin : returns the start of the whole network, (D,), from its drawn parameters.
+    begin : returns the initial row of the whole network, (D,), from its drawn parameters.
+
+    Raises
+    ------
+    ModelError : as ``models.sketch``, and where a network is not inside the whole one.
     """
     whole = models.build(of_width(settings, 1.0), shape, outputs, seed)
     schema = Schema.of(whole)

@@ -1,8 +1,8 @@
 """The network of a model directory as ONNX, which answers where torch is not installed.
 
 ``network.onnx`` maps scaled features to outputs; all else that a prediction needs is in ``card.json`` and computed with
-numpy, as with torch. What the file says is checked before it runs: it may name no other file, has only operators that
-p2pser's networks have (``onnx_operators``), and takes and gives what the card describes.
+numpy, as with torch. The file is checked before it runs: it may name no other file, has only operators that p2pser's
+networks have (``onnx_operators``), and its input and output are those that the card describes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LARGEST = 1 << 31
 """The largest file of a network [bytes]: a message of protocol buffers is not larger."""
 
 BATCH = 256
-"""Clips that are answered at a time."""
+"""Number of clips in a call of ONNX Runtime."""
 
 
 class OnnxNetwork:
@@ -37,7 +37,10 @@ class OnnxNetwork:
         self._input = session.get_inputs()[0].name
 
     def outputs(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, outputs) for scaled features (n, …). Raises ModelError where the file's code fails."""
+        """Return (n, outputs) for scaled features (n, …).
+
+        Raises ModelError where ONNX Runtime fails, or its outputs are not finite or not one for each clip.
+        """
         if len(features) == 0:
             raise ValueError("there are no clips to predict")
         values = np.ascontiguousarray(features, dtype=np.float32)
@@ -53,9 +56,9 @@ class OnnxNetwork:
 
 
 def stands_in(path: Path) -> bool:
-    """Whether a model directory is to be answered by its ONNX file: where it holds no other, or torch is missing.
+    """Whether the ONNX file of a model directory is used: where there is no other network, or torch is missing.
 
-    Raises ModelError where torch is missing and there is no such file.
+    Raises ModelError where torch is missing and there is no such file, or ``path`` is a single ONNX file.
     """
     if path.is_file() and path.suffix == ".onnx":
         raise ModelError(f"{path} is a file for other programs: write a model directory with p2pser export MODEL_DIR "
@@ -107,8 +110,8 @@ def load(path: Path, card: Card) -> OnnxNetwork:
                          "p2pser export wrote")
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # ONNX Runtime's own format is not checked
-    options.log_severity_level = 4  # what is wrong is said here
-    options.intra_op_num_threads = 1  # more threads wait busily between small networks' answers
+    options.log_severity_level = 4  # fatal: p2pser reports errors itself
+    options.intra_op_num_threads = 1  # more threads would spin between calls
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common class of their own

@@ -1,5 +1,7 @@
-"""Which operators a network in ONNX has, read from the file's bytes: where ONNX Runtime alone is installed, no package
-reads them, and a file that loops, or makes large tensors of nothing, must be refused before it runs.
+"""The operators of a network in ONNX, read from the file's bytes.
+
+A file that loops, or makes large tensors of small inputs, must be refused before it runs, and where only ONNX Runtime
+is installed, no package lists its operators.
 
 The file is a message of protocol buffers (onnx.proto): a model has a graph (field 7) of nodes (1), each with an
 operator (4), of a domain (7), and attributes (5), which may hold graphs (6, 11); functions (25) are graphs too.
@@ -10,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 MOST = 5_000
-"""Nodes of a network at most; those of p2pser's families have two hundred."""
+"""The largest number of nodes of a network; those of p2pser's families have about two hundred."""
 
 _NAMES = (
-    # what p2pser's families are written as
+    # those of p2pser's families
     "Abs Add And AveragePool Cast Clip Concat Constant ConstantOfShape Conv Cos CumSum Div Equal Expand Flatten GRU "
     "Gather GatherElements GatherND Gemm Greater Identity InstanceNormalization IsInf IsNaN LSTM Less MatMul MaxPool "
     "Mul NonZero Not Or Pow ReduceMax ReduceMean ReduceSum Relu Reshape Shape Sin Slice Softmax Split Sqrt Squeeze Sub "
     "Transpose Unsqueeze Where "
-    # and those that the families of other packages may be: none makes its output larger than its inputs
+    # and those that families of other packages may have: no output is larger than the inputs
     "BatchNormalization Elu Erf Exp Gelu GlobalAveragePool GlobalMaxPool GreaterOrEqual HardSigmoid HardSwish "
     "LayerNormalization LeakyRelu LessOrEqual Log LogSoftmax Max Min Neg PRelu Reciprocal ReduceMin Selu Sigmoid Sign "
     "Softplus Tanh")
@@ -27,7 +29,10 @@ ALLOWED = frozenset(_NAMES.split())
 
 
 def refused(content: bytes) -> str:
-    """Return why a network in ONNX is not run, or "". Raises ValueError where the bytes are no message."""
+    """Return the reason for which a network in ONNX is refused; "" where there is none.
+
+    Raises ValueError where the bytes are not a message of protocol buffers.
+    """
     for nodes, name in enumerate(_operators(memoryview(content)), 1):
         if name not in ALLOWED:
             return f"the operator {name[:60]!r}, which no network of p2pser has"
@@ -37,7 +42,7 @@ def refused(content: bytes) -> str:
 
 
 def _operators(model: memoryview) -> Iterator[str]:
-    """Yield the operators of a model; one of another domain as DOMAIN.OPERATOR, a graph in a node as ``subgraph``."""
+    """Yield the operators of a model: those of other domains as DOMAIN.OPERATOR, a graph in a node as ``subgraph``."""
     for number, value in _fields(model):
         if number == 25:
             yield "function"
@@ -63,7 +68,7 @@ def _node(node: memoryview) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield number and bytes of a message's fields that have a length; numbers are skipped."""
+    """Yield number and bytes of a message's fields that have a length; other fields are skipped."""
     place = 0
     while place < len(message):
         key, place = _varint(message, place)

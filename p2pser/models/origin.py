@@ -1,4 +1,4 @@
-"""The clips that a model was trained on, as its card describes them."""
+"""The training clips of a model, as its card describes them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """The clips that a model was trained on: those that fold ``fold`` of ``split`` leaves for training.
+    """The training clips of a model: those that fold ``fold`` of ``split`` leaves for training.
 
-    ``seed``: of the synthetic corpus. ``own``: each peer brought its own clips, which no split describes. ``corpora``:
-    name and version of each part of a combined corpus; ``train``: the parts that were trained on, () for all. ``map``:
-    emotions that counted as another. ``languages``: of the training clips (ISO 639-1), () where they are not named or
-    each peer brought its own. ``conditions``: of the training recordings, None as with languages.
+    Attributes
+    ----------
+    name, version : of the corpus.
+    synthetic : whether it is synthetic speech.
+    split, fold : of the speakers.
+    seed : of the synthetic corpus.
+    own : each peer brought its own clips, which no split describes.
+    corpora : name and version of each part of a combined corpus.
+    train : the parts that were trained on, () for all.
+    map : emotions that counted as another.
+    languages : of the training clips (ISO 639-1), () where they are not named or each peer brought its own.
+    conditions : of the training recordings, None as with languages.
     """
 
     name: str
@@ -39,9 +47,9 @@ class Origin:
 
     @classmethod
     def of(cls, config: Config, corpus: Corpus, held: Iterable[int] = ()) -> Origin:
-        """Return where the training clips of a run with these settings come from.
+        """Return the origin of the training clips of a run with these settings.
 
-        held: the training clips of all peers, as indices into ``corpus.clips``.
+        held : the training clips of all peers, as indices into ``corpus.clips``.
         """
         chosen = config.corpus
         split = corpus.default_split if chosen.split == "auto" else chosen.split
@@ -54,15 +62,27 @@ class Origin:
                    languages, Conditions.of(measured))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a card holds of them."""
+        """Return the entries of a card."""
         return {**vars(self), "conditions": None if self.conditions is None else self.conditions.to_dict()}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Origin:
+        """Return the origin that a card stores. Raises ValueError, TypeError or KeyError for other data."""
+        lists = {name: tuple(map(str, document.get(name, ()))) for name in ("train", "languages")}
+        origin = cls(**{**document, **lists, "conditions": Conditions.read(document.get("conditions"))})
+        for kind, names in ((str, ("name", "version", "split")), (bool, ("synthetic", "own")), (int, ("fold", "seed")),
+                            (dict, ("corpora", "map"))):
+            if wrong := [name for name in names if type(getattr(origin, name)) is not kind]:
+                raise ValueError(f"its training clips have the {wrong[0]} {getattr(origin, wrong[0])!r}")
+        return origin
 
     def within(self, corpus: Corpus, seed: int) -> tuple[Origin | None, bool]:
         """Return the origin of the training clips in ``corpus``, and whether there are any.
 
-        corpus: the corpus that the model was trained on, or a part of it. seed: of the synthetic corpus. (None, True):
-        there are training clips, but this corpus alone does not say which; (None, False): another corpus, as far as
-        the card says.
+        corpus : the corpus of the training, or a part of it. seed : of the synthetic corpus.
+
+        (None, True): there are training clips, and it does not follow from this corpus alone which they are; (None,
+        False): by its card the model was not trained on this corpus.
         """
         if self.own or (corpus.synthetic and self.seed != seed):
             return None, False
@@ -72,7 +92,7 @@ class Origin:
             return None, False
         kind, _, held_out = self.split.partition(":")
         if kind == "corpus":
-            held_out = held_out or sorted(self.corpora)[self.fold]
+            held_out = held_out or sorted(self.corpora)[self.fold % len(self.corpora)]
             return (None, False) if held_out == corpus.name else (replace(self, split="none", fold=0), True)
         if kind not in ("each", "none"):
             return None, True

@@ -1,6 +1,6 @@
-"""A model as one flat row, which gossip averages, checkpoints store and messages carry.
+"""A model as a flat row, which gossip averages, checkpoints store and messages carry.
 
-``Schema.bind`` makes a module's parameters views of a row, and its gradients views of one flat buffer. Training then
+``Schema.bind`` makes a module's parameters views of a row, and its gradients views of a flat buffer. Training then
 changes the row itself, without copies, and an optimiser is a few operations on flat tensors.
 """
 
@@ -28,8 +28,8 @@ def digest(row: Tensor) -> str:
 def outline(row: Tensor, parts: int = 16) -> tuple[float, ...]:
     """Return the norm of a row (D,), then the sum of each of ``parts`` equal parts of it, relative to the part's norm.
 
-    Rows that differ in their last bits have nearly equal outlines; of rows drawn apart most numbers differ. A part
-    whose norm is less than 0.001 of the row's counts less: its numbers may be last bits.
+    Rows that differ in their last bits have nearly equal outlines, and rows from different draws do not. The sum of a
+    part whose norm is less than 0.001 of the row's counts less: its numbers may be rounding errors.
     """
     pieces = row.detach().tensor_split(parts)
     norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in pieces]
@@ -91,8 +91,8 @@ class Schema:
         """Make the module's parameters views of ``row`` (D,) float32, contiguous; return the flat gradient
         buffer (D,).
 
-        The gradients become views of that buffer, which belongs to the module and is kept from one bind to
-        the next: zero it before each backward. Raises ModelError where row and module do not fit.
+        The gradients become views of that buffer, which belongs to the module and is kept between calls: set it to zero
+        before each backward. Raises ModelError where row and module do not fit.
         """
         if row.dtype != torch.float32 or not row.is_contiguous():
             raise ModelError(f"a model is bound to a contiguous float32 row, not to {row.dtype} "
@@ -108,13 +108,13 @@ class Schema:
         return gradient
 
     def rest(self, module: nn.Module, row: Tensor) -> None:
-        """Make the module's parameters views of ``row`` (D,), which stays as it is, and give its gradients back."""
+        """Make the module's parameters views of ``row`` (D,), which does not change, and free its gradients."""
         for parameter, (_, value) in zip(self._parameters(module), self.views(row)):
             parameter.data, parameter.grad = value, None
         module.__dict__.pop(_GRADIENT, None)
 
     def _parameters(self, module: nn.Module) -> list[nn.Parameter]:
-        named = [(name, parameter) for name, parameter in module.named_parameters()]
+        named = list(module.named_parameters())
         if tuple((name, tuple(parameter.shape)) for name, parameter in named) != self.entries:
             raise ModelError("the model's parameters are not those of this schema; "
                              "build both from the same settings")

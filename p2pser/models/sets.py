@@ -1,7 +1,7 @@
-"""What a card says of prediction sets, and of clips that are unlike those of the training. numpy only.
+"""Prediction sets of emotions in a model's card, and the distance of clips that are unlike the training. numpy only.
 
-``evaluation.conformal`` finds the thresholds. A set holds each emotion whose probability is at least a threshold, and
-always the most probable one.
+``evaluation.conformal`` computes the thresholds. A set holds each emotion whose probability is at least a threshold,
+and always the most probable emotion.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from numpy.typing import ArrayLike, NDArray
 from p2pser.base.wording import counted, span
 
 LEVELS = (0.8, 0.9, 0.95)
-"""The levels that a card has thresholds for."""
+"""The levels (shares of sets that hold the true emotion) for which a card has thresholds."""
 
 USUAL = 0.9
-"""The level that a prediction has, unless another is asked for."""
+"""The default level of predictions."""
 
 FEWEST = 5
-"""With fewer speakers the levels say little."""
+"""Number of speakers of the calibration below which the levels are unreliable."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """What a card says of prediction sets.
+    """The calibration of prediction sets.
 
     Attributes
     ----------
     thresholds : by level: an emotion is in the set where its probability is at least this; 0 where the speakers of the
         calibration do not show the level, so that all emotions are.
-    speakers, clips : of the calibration.
-    how : whose clips these were, in words.
-    far : a clip is unlike those of the training beyond this distance from them, as the training's statistics scale it
-        (``features.unlike.distances``); None: not known.
+    speakers, clips : numbers of the calibration's speakers and clips.
+    how : the origin of these clips, in words.
+    far : the distance from the training's clips beyond which a clip is unlike them, as the training's statistics scale
+        it (``features.unlike.distances``); None: not known.
     covered : the share of clips whose set held the true emotion, by group (all, f, m) and level.
-    heard : how many of a speaker's clips gave the statistics (``models.heard``).
+    heard : number of a speaker's clips that gave the statistics (``models.heard``).
     """
 
     thresholds: Mapping[float, float]
@@ -51,16 +51,17 @@ class Sets:
     heard: int = 0
 
     def threshold(self, level: float) -> float:
-        """Return the threshold of a level; of a level between two that are known, of the higher one."""
+        """Return the threshold of a level; for a level between two known ones, that of the higher."""
         return self.thresholds[min(known for known in self.thresholds if known >= level - 1e-9)]
 
     def note(self) -> str:
-        """Return what a reader must know of the levels, in a sentence."""
-        who = f"{counted(self.speakers, 'speaker')} ({self.clips} clips)"
+        """Return a sentence on the validity of the levels."""
+        speakers = f"{counted(self.speakers, 'speaker')} ({self.clips} clips)"
         if lost := [f"{100 * level:g} %" for level in LEVELS if not self.thresholds[level]]:
-            return f"calibrated on {who}, too few to show {' and '.join(lost)}: these sets hold every emotion"
-        few = f"; of fewer than {FEWEST} speakers they say little" if self.speakers < FEWEST else ""
-        return f"calibrated on {who}, each speaker counting alike; the levels are of new speakers recorded alike{few}"
+            return f"calibrated on {speakers}, too few to show {' and '.join(lost)}: these sets hold every emotion"
+        few = f"; with fewer than {FEWEST} speakers they are unreliable" if self.speakers < FEWEST else ""
+        return (f"calibrated on {speakers}, each speaker counting alike; the levels are of new speakers recorded "
+                f"alike{few}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for a card."""
@@ -84,20 +85,20 @@ class Sets:
 
     @classmethod
     def read(cls, documents: Any) -> tuple[Sets, ...]:
-        """Return what a card stores; raises as ``from_dict``."""
-        return tuple(cls.from_dict(each) for each in documents)
+        """Return the sets that a card stores; raises as ``from_dict``."""
+        return tuple(cls.from_dict(document) for document in documents)
 
 
 def sets_in_words(document: Mapping[str, Any]) -> str:
-    """Return what ``Sets.to_dict`` says of the clips of the calibration, in a line."""
-    each = "   ".join(f"{100 * float(level):g} %: {one['covered']:.3f}{span(one['interval'])}"
-                      for level, one in document["covered"].get("all", {}).items())
-    return f"sets of emotions that hold the right one, {document['heard']} clips heard   {each}; {document['note']}"
+    """Return a line on the coverage of the calibration's clips; ``document`` is that of ``Sets.to_dict``."""
+    levels = "   ".join(f"{100 * float(level):g} %: {share['covered']:.3f}{span(share['interval'])}"
+                        for level, share in document["covered"].get("all", {}).items())
+    return f"sets of emotions that hold the right one, {document['heard']} clips heard   {levels}; {document['note']}"
 
 
 def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which emotions the sets of probabilities (n, classes) hold: those of ``least``, which may be (n, 1), and
-    the most probable.
+    """Return the members of prediction sets, (n, classes) bool: the emotions whose probability in ``chances``
+    (n, classes) is at least ``least``, a number or (n, 1), and the most probable one.
     """
     values = np.asarray(chances, dtype=np.float64)
     inside: NDArray[np.bool_] = values >= least
@@ -106,5 +107,5 @@ def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[n
 
 
 def most(classes: int) -> int:
-    """Return how many emotions a set may hold before the answer is "not sure": half of them."""
+    """Return the largest number of emotions in a set for which the answer is not "not sure": half of all."""
     return max(1, classes // 2)

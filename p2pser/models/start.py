@@ -1,4 +1,4 @@
-"""A model to start from: the parameters of a model directory in place of the initial ones, its outputs by name."""
+"""A model to start from: the parameters of a model directory replace the initial ones, outputs are matched by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2pser.models.rows import Schema, digest
 from p2pser.models.widths import of_width
 
 SETTING = "model to start from"
-"""Under this name peers and folders compare ``Start.digest``."""
+"""The name under which peers and folders compare ``Start.digest``."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Start:
     """The model in a directory.
 
     card : its card. parameters : its parameters by name. digest : 16 hex digits over its labels and parameters.
-    seeded : whether it draws numbers that are not learned from the run's seed.
+    seeded : whether it has fixed random numbers, drawn from the seed of its run.
     """
 
     card: directory.Card
@@ -50,13 +50,13 @@ class Start:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the card of a run that starts from it says."""
+        """The entry in the card of a run that starts from it."""
         return {"digest": self.digest, "name": f"{self.card.model.name} trained on {self.card.corpus.name}"}
 
     def require_fit(self, config: Config, normalise: str) -> None:
         """Raise ModelError where a run cannot start from this model.
 
-        config : the run's settings. normalise : how it scales features.
+        config : the run's settings. normalise : the run's normalisation of features.
         """
         family, card = models.family(config.model), self.card
         if family.boosts or models.family(card.model).boosts:
@@ -80,23 +80,26 @@ class Start:
                              f"the seed {config.seed}: set --seed {card.seed}")
 
     def in_words(self, labels: Sequence[str]) -> str:
-        """Return a sentence on what a run over these emotions takes over."""
-        parts = [(what, [name for name in names if (name in others) == known]) for what, names, others, known in (
-            ("takes over", labels, self.card.labels, True), ("begins anew with", labels, self.card.labels, False),
-            ("leaves out", self.card.labels, labels, False))]
+        """Return a sentence on the emotions that a run over ``labels`` shares with the model."""
+        before = self.card.labels
+        parts = {"takes over": [name for name in labels if name in before],
+                 "begins anew with": [name for name in labels if name not in before],
+                 "leaves out": [name for name in before if name not in labels]}
         return f"the run starts from a model ({self.facts['name']}, digest {self.digest}) and " + ", ".join(
-            f"{what} {' and '.join(names)}" for what, names in parts if names)
+            f"{verb} {' and '.join(names)}" for verb, names in parts.items() if names)
 
     def row(self, model: ModelSettings, shape: Sequence[int], labels: Sequence[str], drawn: Tensor) -> Tensor:
-        """Return the row (D,) with which a run starts.
+        """Return the initial row (D,) of a run.
 
         Parameters
         ----------
         model, shape : of the run's whole network.
         labels : the emotions of the run, () where they are not known yet.
-        drawn : (D,), its drawn parameters; outputs that the model lacks keep theirs.
+        drawn : (D,), its drawn parameters, which outputs that the model lacks keep.
 
-        Raises ModelError where the outputs of a parameter cannot be told apart.
+        Raises
+        ------
+        ModelError : where a parameter has no dimension of one entry per output.
         """
         task, dimensions = self.card.task, self.card.dimensions
         before = [*self.card.labels, *dimensions]
@@ -114,15 +117,15 @@ class Start:
                 continue
             axis = axes[0]
             if len(axes) > 1 or value.shape[axis] != len(now) or old.shape[axis] != len(before):
-                raise ModelError(f"the family {model.name!r} does not keep its outputs apart in {name}, so that a run "
-                                 "of it cannot start from a model: leave --from out")
+                raise ModelError(f"a run of the family {model.name!r} cannot start from a model, as its parameter "
+                                 f"{name} has no entry for each output: leave --from out")
             for new, kept in places:
                 value.select(axis, new).copy_(old.select(axis, kept))
         return row
 
 
 def _features(there: FeatureSettings, here: FeatureSettings) -> list[tuple[str, object, object]]:
-    """Return (setting, value there, value here) of features that a model cannot take for one another."""
+    """Return (setting, value there, value here) of each setting of features, where these are not the same; else []."""
     if clip_features.settings_key(there) == clip_features.settings_key(here) and \
             clip_features.shape(there) == clip_features.shape(here):
         return []

@@ -1,7 +1,7 @@
-"""Networks of different widths, one inside the other: the first units of every hidden layer, inputs and outputs whole.
+"""Nested networks of different widths: a narrow network has the first units of each hidden layer of the whole one.
 
-A network of width w has the share w of the hidden units of the whole one, and each of its parameters is one of the
-whole network's.
+A network of width w has the share w of the hidden units of the whole network, all inputs and outputs, and each of its
+parameters is one of the whole network's.
 
 With ``model.rescale`` its hidden activations are multiplied by 1 / w, as dropout scales those that it keeps: sums over
 fewer units then have the size that the next layer expects. The scale is a part of the network, in training and in use.
@@ -25,8 +25,9 @@ from p2pser.config import ModelSettings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+
 def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
-    """Return the width of each of ``peers`` peers. Raises ConfigError where the setting is of another number."""
+    """Return the width of each of ``peers`` peers. Raises ConfigError for a setting of another number of widths."""
     if len(settings.width) == 1:
         return settings.width * peers
     if len(settings.width) != peers:
@@ -36,7 +37,7 @@ def widths(settings: ModelSettings, peers: int) -> tuple[float, ...]:
 
 
 def width_of(settings: ModelSettings, peer: int) -> float:
-    """Return the width of a peer; the largest where ``peer`` is no peer's id (all peers' clips together)."""
+    """Return the width of a peer; the largest where ``peer`` is not the id of a peer (pooled training)."""
     if len(settings.width) == 1:
         return settings.width[0]
     return settings.width[peer] if 0 <= peer < len(settings.width) else max(settings.width)
@@ -62,7 +63,7 @@ def only(settings: ModelSettings) -> float:
 
 
 def units(whole: int, width: float, multiple: int = 1) -> int:
-    """Return the number of units of a layer with ``whole`` units at this width: a multiple, at least one of it.
+    """Return the number of units at this width of a layer with ``whole`` units: a positive multiple of ``multiple``.
 
     >>> units(128, 0.25), units(10, 0.25), units(128, 0.1, 8)
     (32, 3, 16)
@@ -71,16 +72,16 @@ def units(whole: int, width: float, multiple: int = 1) -> int:
 
 
 def scale(settings: ModelSettings, whole: int, kept: int) -> float:
-    """Return the factor of a layer's activations that has ``kept`` of the ``whole`` network's units."""
+    """Return the factor of the activations of a layer that has ``kept`` of its ``whole`` units."""
     return whole / kept if settings.rescale else 1.0
 
 
 def held(whole: nn.Module, narrow: nn.Module) -> Tensor:
-    """Return which entries of ``whole``'s row (D,) are parameters of ``narrow``: bool.
+    """Return a mask (D,) of the entries of ``whole``'s row that are parameters of ``narrow``.
 
-    They are the first entries of each dimension. Where a dimension holds several vectors side by side, they are the
+    They are the first entries along each dimension. Where a dimension holds several vectors side by side, they are the
     first entries of each vector: the gates of a recurrent layer, and the inputs of layers whose ``sources`` is above 1.
-    Raises ModelError where one network is not inside the other.
+    Raises ModelError where ``narrow`` is not inside ``whole``.
     """
     import torch
 

@@ -80,7 +80,7 @@ def test_few_speakers_are_told_and_one_gives_all_emotions() -> None:
     assert "1 speaker (30 clips), too few" in sets.note()
     three = calibrated([counts(world(3, 30, 3))], "")
     assert three is not None
-    assert "of fewer than 5 speakers they say little" in three.note() or "too few" in three.note()
+    assert "with fewer than 5 speakers they are unreliable" in three.note() or "too few" in three.note()
     assert sets_of(np.zeros(LENGTH), "") is None
 
 

@@ -1,1 +1,1 @@
-"""The built-in families of models, one a file. A family is found by its file's name, and registers itself."""
+"""The built-in families of models, one a file. A family registers itself; its file has its name."""

@@ -26,8 +26,8 @@ class Adapter(Family):
     The projections of queries and values become W + (alpha / rank) B A, with A (rank, D) drawn and B (D, rank) zero at
     the start (E. J. Hu, Y. Shen, P. Wallis, Z. Allen-Zhu, Y. Li, S. Wang, L. Wang, W. Chen, "LoRA: Low-Rank Adaptation
     of Large Language Models", ICLR 2022). The layers' means over time, as standard scores, are summed with learned
-    weights, and an mlp is the head. So training starts from what frozen features and an mlp give. A row holds A, B, the
-    weights, the pooling and the head: the encoder is never sent, and its digest is compared when peers meet.
+    weights, and an mlp is the head. So training starts as that of an mlp on frozen features. A row holds A, B, the
+    weights, the pooling and the head: the encoder is never sent, and peers compare its digest in HELLO.
     """
 
     takes = "states"
@@ -38,7 +38,7 @@ class Adapter(Family):
                                              "training.lr": 0.002}
 
     rank: int = 8
-    """rank of the changes; 0: none, the encoder stays as it is"""
+    """rank of the changes; 0: none, the encoder is not changed"""
 
     alpha: float = 16.0
     """the changes are multiplied by alpha / rank"""
@@ -56,7 +56,7 @@ class Adapter(Family):
     """number of the upper layers; the run sets it, to features.parameters.upper"""
 
     positions: int = 0
-    """positions of a clip that the upper layers see; the run sets it"""
+    """positions of a clip that the upper layers read; the run sets it"""
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLING:
@@ -71,12 +71,12 @@ class Adapter(Family):
         from p2pser.models.networks.adapter import AdaptedEncoder
 
         if not self.encoder:
-            raise ModelError("the family 'adapter' is built for a run only, which names its encoder")
+            raise ModelError("the family 'adapter' is built for a run, which sets its encoder: use p2pser.models.for_run")
         path = encoders.folder(self.encoder, None)
         layout = Layout(self.layers, encoders.layers_and_size(path)[1], self.upper, self.positions)
         if layout.shape != tuple(shape):
-            raise ModelError(f"the model's encoder has clips of shape {layout.shape}, not {tuple(shape)}: leave "
-                             "model.parameters.encoder, layers, upper and positions to the run")
+            raise ModelError(f"the features of the model's encoder have the shape {layout.shape}, not {tuple(shape)}: "
+                             "do not set model.parameters.encoder, layers, upper and positions, which the run sets")
         return AdaptedEncoder(path, layout, self.rank, self.alpha, self.pooling, model.hidden, outputs, model.dropout)
 
     def for_run(self, config: Config, peers: int) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate, groupby
+from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -39,14 +39,14 @@ class MultiLayerPerceptron(Family):
     narrows = True
 
     parts: str = ""
-    """numbers of features in a row of a clip's vector, each with the factor that they are multiplied by: 691*0.3,512*1;
-    default: 0.3 for the features that are joined to a speech encoder's by +, 0.5 for a covariance that is joined to
-    others (both: 0.15), else 1
+    """numbers of consecutive features of a clip, each with the factor of these features: 691*0.3,512*1; default: 0.3
+    for the features that are joined to a speech encoder's by +, 0.5 for a covariance that is joined to others (both:
+    0.15), else 1
     """
 
     late: str = ""
-    """numbers of features in a row that have hidden layers of their own, whose logits add up: 691,258; none: all share
-    them; default: where words are joined to a voice, each
+    """numbers of consecutive features with hidden layers of their own, whose logits are added: 691,258; none: all
+    features share hidden layers; default: where words are joined to a voice, both have their own
     """
 
     def __post_init__(self) -> None:
@@ -56,9 +56,7 @@ class MultiLayerPerceptron(Family):
             raise ConfigError(f"model.parameters.parts = {self.parts!r} must be COUNT*FACTOR,..., as in 691*0.3,512*1")
 
     def for_run(self, config: Config, peers: int) -> Config:
-        """Return the settings with the factors of features that are joined to others, and with the parts that have
-        hidden layers of their own.
-        """
+        """Return the settings with ``parts`` and ``late`` where several kinds of features are joined."""
         kinds = config.features.kinds
         if len(kinds) == 1:
             return config
@@ -76,26 +74,23 @@ class MultiLayerPerceptron(Family):
         return config if chosen is self else config.with_parameters(asdict(chosen))
 
     def build(self, model: ModelSettings, shape: tuple[int, ...], outputs: int) -> nn.Module:
+        import torch
+
         from p2pser.models.networks.mlp import MLP, Late
 
         hidden = tuple(units(whole, only(model)) for whole in model.hidden)
         scales = tuple(scale(model, whole, kept) for whole, kept in zip(model.hidden, hidden))
-        parts = [(int(count), float(factor)) for count, factor in
-                 (part.split("*") for part in self.parts.split(",") if part)]
-        if parts and sum(count for count, _ in parts) != shape[0]:
-            raise ModelError(f"model.parameters.parts = {self.parts} are not the {shape[0]} features of a clip: leave "
-                             "it out, or let its counts sum up to them")
-        if self.late in ("", "none"):
-            return MLP(shape[0], hidden, outputs, model.dropout, scales, parts)
-        late = [int(count) for count in self.late.split(",")]
-        if sum(late) != shape[0]:
-            raise ModelError(f"model.parameters.late = {self.late} are not the {shape[0]} features of a clip: leave it "
-                             "out, or let its counts sum up to them")
-        factors = [factor for count, factor in parts for _ in range(count)]
-        ends = list(accumulate(late))
-        return Late([(count, MLP(count, hidden, outputs, model.dropout, scales,
-                                 [(1, factor) for factor in factors[end - count:end]]))
-                     for count, end in zip(late, ends)])
+        parts = [part.split("*") for part in self.parts.split(",") if part]
+        late = [] if self.late in ("", "none") else [int(count) for count in self.late.split(",")]
+        for name, counts in (("parts", [int(count) for count, _ in parts]), ("late", late)):
+            if counts and sum(counts) != shape[0]:
+                raise ModelError(f"model.parameters.{name} = {getattr(self, name)} are not the {shape[0]} features of a "
+                                 "clip: leave it out, or let its counts sum up to them")
+        factors = torch.cat([torch.full((int(count),), float(factor)) for count, factor in parts]) if parts else None
+        if not late:
+            return MLP(shape[0], hidden, outputs, model.dropout, scales, factors)
+        each = [None] * len(late) if factors is None else factors.split(late)
+        return Late([(count, MLP(count, hidden, outputs, model.dropout, scales, own)) for count, own in zip(late, each)])
 
 
 def _factor(kind: str, of_words: bool, beside_encoder: bool) -> float:

@@ -21,7 +21,7 @@ KERNELS = ("linear", "rbf")
 @FAMILIES.register("svm")
 @dataclass(frozen=True, kw_only=True)
 class SupportVectorMachines(Family):
-    """Support vector machines in the primal, one a class against the rest, so that they mix like any other row.
+    """Support vector machines in the primal, one for each class against the rest, so that they mix like any other row.
 
     f(x) = R (w . phi(x) + b) for each class, where phi(x) . phi(y) is the kernel:
 
@@ -33,9 +33,9 @@ class SupportVectorMachines(Family):
       peers, and is neither learned nor sent.
 
     Training minimises C sum_clips (squared hinge) + |w|^2 / 2 over all peers' clips, with the bias counted in w, as in
-    LinearSVC: per clip, an L2 penalty of 1 / (C n) that takes the place of ``training.weight_decay``. Features are
-    normalised, so gamma = 1 / D is scikit-learn's ``scale``. R is not a property of the machine: w is stored as w / R,
-    so that the learning rates of networks suit it.
+    LinearSVC: per clip, an L2 penalty of 1 / (C n), which replaces ``training.weight_decay``. Features are normalised,
+    so gamma = 1 / D is scikit-learn's ``scale``. R changes the stored numbers only, w / R in place of w, so that the
+    learning rates of networks suit them.
     """
 
     takes = "vector"
@@ -48,7 +48,7 @@ class SupportVectorMachines(Family):
     """linear, or rbf by orthogonal random features"""
 
     c: float = 1.0
-    """C, the weight of the clips' errors against the margin; it takes the place of training.weight_decay"""
+    """C, the weight of the clips' errors against the margin; it replaces training.weight_decay"""
 
     gamma: float | None = None
     """linear: gamma x.y; rbf: exp(-gamma |x - y|^2); default: 1 / number of features, which are normalised"""

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from p2pser.config import Config, ModelSettings
 
 LARGEST = 1 << 25
-"""Numbers of the largest ensemble that peers, rounds, classes and depth may make up (128 MiB)."""
+"""The most numbers in an ensemble (peers x rounds x classes x numbers of a tree): 128 MiB."""
 
 MOST_FEATURES = 1 << 16
-"""A feature's number travels in two bytes."""
+"""The most features: messages give a feature's number in two bytes."""
 
 DEEPEST = 8
-"""Levels of inner nodes of the deepest tree."""
+"""The most levels of inner nodes of a tree."""
 
 
 @FAMILIES.register("xgb")
@@ -31,8 +31,8 @@ class BoostedTrees(Family):
     """Boosted trees as a model: a table of tree sets, each one regression tree a class, in the parameters of a module.
 
     XGBoost grows the trees (``p2pser.training.boosting``). Here they are numbers in a row, like those of any other
-    model: it is digested, checkpointed, stored and evaluated as networks are, and predictions need no XGBoost.
-    XGBoost's parsers never read what a neighbour sent or a file holds.
+    model, which is digested, checkpointed, stored and evaluated as networks are. Predictions need no XGBoost, and its
+    parsers never read a message or a model file.
     """
 
     takes = "vector"
@@ -48,14 +48,14 @@ class BoostedTrees(Family):
     """share of a tree's leaves that is added to the margins, where one peer grows trees"""
 
     gain: float = 3.0
-    """a tree of N peers counts eta min(1, gain / N); 1: the mean of N trees counts as one peer's tree would, and more,
-    since a mean has a smaller error and allows a larger step"""
+    """a tree of N peers is multiplied by eta min(1, gain / N); 1: the mean of the N trees has the weight of one peer's
+    tree; above 1: more, since a mean has a smaller error and allows a larger step"""
 
     reg_lambda: float = 1.0
     """L2 penalty of a tree's leaves"""
 
     subsample: float = 0.8
-    """share of its clips that a peer grows a round's trees on"""
+    """share of a peer's clips on which it grows a round's trees"""
 
     columns: float = 0.1
     """share of the features that are tried at each node of a tree"""
@@ -92,7 +92,7 @@ class BoostedTrees(Family):
     def for_run(self, config: Config, peers: int) -> Config:
         """Return the settings with room for the tree sets that ``peers`` peers grow in all rounds.
 
-        Raises ConfigError where the run's task is none for trees, or no tree would be grown.
+        Raises ConfigError where trees cannot learn the run's task, or no tree would be grown.
         """
         if not config.training.rounds:
             raise ConfigError("model.name=xgb grows its trees in the rounds, and training.rounds is 0: set 1 or more")

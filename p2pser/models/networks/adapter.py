@@ -1,4 +1,4 @@
-"""Low-rank adapters in the upper layers of a frozen speech encoder, layer weights, pooling and a head."""
+"""Low-rank adapters in the upper layers of a frozen speech encoder: the network of the family ``adapter``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2pser.models.networks.mlp import MLP
 
 
 class LowRank(nn.Module):
-    """What is added to a weight (D, D): scale * B A. A is drawn; B is zero at the start."""
+    """A change of a weight (D, D): scale * B A. A is drawn; B is zero at the start."""
 
     def __init__(self, size: int, rank: int, scale: float) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class AdaptedEncoder(nn.Module):
 
     With m the mean of an upper layer over the kept positions, without changes, and m' with them, the layer's standard
     score z over the whole clip becomes z + (m' - m) / std. So the network starts as a weighted sum of frozen layers
-    and an mlp, and no mean of a changed layer needs statistics of its own.
+    and an mlp, and the statistics of the unchanged layers scale the changed ones too.
 
-    The encoder is loaded when it is first used, once in a process, and is no part of the module's parameters.
+    The encoder is loaded at its first use, once in a process, and is not among the module's parameters.
 
     Parameters
     ----------
@@ -69,10 +69,11 @@ class AdaptedEncoder(nn.Module):
         return self.head((weights.view(-1, 1) * scores).sum(1))  # type: ignore[no-any-return]
 
     def pooled(self, states: Tensor, heard: Tensor) -> Tensor:
-        """Return the mean over time of each upper layer (n, upper, D), with the changes, of states (n, T, D) of which
-        the first ``heard`` (n,) count.
+        """Return the mean over time of each changed upper layer (n, upper, D).
+
+        states : (n, T, D), below the upper layers. heard : (n,), the number of a clip's positions that count.
         """
-        changes = [{name: one() for name, one in cast(nn.ModuleDict, layer).items()} for layer in self.adapters]
+        changes = [{name: change() for name, change in cast(nn.ModuleDict, layer).items()} for layer in self.adapters]
         longest = int(heard.max())
         run = upper_layers.load(self.path, self.layout.layers, self.layout.upper)
         outputs = run(states[:, :longest], heard, changes)

@@ -1,7 +1,4 @@
-"""Convolutions over time, the bands of a matrix as channels.
-
-Group normalisation (Wu and He 2018) keeps no running statistics, and does not depend on what else is in a batch.
-"""
+"""Convolutions over time, the bands of a matrix as channels: the network of the families ``cnn1d``."""
 
 from __future__ import annotations
 

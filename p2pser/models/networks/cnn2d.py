@@ -1,8 +1,4 @@
-"""A small convolutional network on a matrix (bands by frames), with group normalisation.
-
-GroupNorm (Wu and He 2018) keeps no running statistics, so nothing but parameters has to be averaged, and it
-does not depend on what else is in the batch, which differs between peers.
-"""
+"""A small convolutional network on a matrix (bands by frames): the network of the family ``cnn2d``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Convolutions and a recurrent layer, pooled over time.
-
-The convolutions are over bands and time, the gated recurrent units (``recurrent``) over time.
-"""
+"""Convolutions over bands and time, then gated recurrent units over time: the network of the family ``crnn``."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from p2pser.models.networks.layers import Conv2d, Linear, dropped
 from p2pser.models.networks.recurrent import GRU, POOLED, Attention, padding, pooled, steps
 
 POOL = 4
-"""Bands whose largest is kept after each block."""
+"""Number of bands over which the maximum is taken after each block."""
 
 
 class CRNN(nn.Module):

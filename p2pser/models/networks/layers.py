@@ -1,7 +1,7 @@
 """torch's layers without their own initialisation: ``models.initialise`` draws all parameters.
 
-So no draw comes from torch's global generator, and no initialisation is computed twice. (The meta device would do as
-well, but its first use imports sympy: a third of a second in every peer.)
+So no draw comes from torch's global generator, and no initialisation is computed twice. (The meta device has the same
+effect, but its first use imports sympy: a third of a second in every peer.)
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ Dropping = Callable[[Tensor, float], Tensor]
 _dropping: ContextVar[Dropping] = ContextVar("dropping", default=nn.functional.dropout)
 
 LEAST_VARIANCE = 1e-5
-"""Added to a variance under its root, whose slope has no end at 0."""
+"""Added to a variance under its root, whose derivative is infinite at 0."""
 
 
-class Linear(nn.Linear):
-    """torch.nn.Linear with uninitialised parameters. sources: number of vectors side by side in its input.
+class Undrawn:
+    """Base class of layers whose constructor leaves their parameters uninitialised."""
+
+    def reset_parameters(self) -> None:
+        """Do nothing: ``models.initialise`` draws all parameters."""
+
+
+class Linear(Undrawn, nn.Linear):
+    """torch.nn.Linear. sources : number of vectors side by side in its input.
 
     Where the weight is that of N networks, (N, outputs, inputs), it maps (N, n, inputs) to (N, n, outputs).
     """
@@ -37,14 +44,11 @@ class Linear(nn.Linear):
         product: Tensor = _Products.apply(input, self.weight)  # type: ignore[no-untyped-call]
         return product if self.bias is None else product + self.bias.unsqueeze(1)
 
-    def reset_parameters(self) -> None:
-        """Do nothing: see the module's docstring."""
-
 
 class _Products(torch.autograd.Function):
     """Products (N, n, inputs) by (N, outputs, inputs)^T.
 
-    The weights' gradients lie in memory as the weights do: in the tensor ``into`` that a weight has, if any.
+    The gradient of a weight has the weight's layout in memory, and is written to its attribute ``into``, if any.
     """
 
     @staticmethod
@@ -61,26 +65,16 @@ class _Products(torch.autograd.Function):
                 torch.bmm(slope.mT, values, out=ctx.into))
 
 
-class Conv2d(nn.Conv2d):
-    """torch.nn.Conv2d with uninitialised parameters; ``he`` asks for an initialisation that keeps variance through
-    ReLU.
-    """
+class Conv2d(Undrawn, nn.Conv2d):
+    """torch.nn.Conv2d. he : it is followed by a ReLU, and is initialised so that the variance stays the same."""
 
     he = True
 
-    def reset_parameters(self) -> None:
-        """Do nothing: see the module's docstring."""
 
-
-class Conv1d(nn.Conv1d):
-    """torch.nn.Conv1d with uninitialised parameters; ``he`` asks for an initialisation that keeps variance through
-    ReLU.
-    """
+class Conv1d(Undrawn, nn.Conv1d):
+    """torch.nn.Conv1d. he : as of ``Conv2d``."""
 
     he = True
-
-    def reset_parameters(self) -> None:
-        """Do nothing: see the module's docstring."""
 
 
 def dropped(values: Tensor, probability: float, training: bool) -> Tensor:
@@ -90,7 +84,7 @@ def dropped(values: Tensor, probability: float, training: bool) -> Tensor:
 
 @contextmanager
 def dropping(how: Dropping) -> Iterator[None]:
-    """Let ``how`` drop units within the block."""
+    """Replace the dropout of ``dropped`` within the block."""
     before = _dropping.set(how)
     try:
         yield

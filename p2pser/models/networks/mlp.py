@@ -14,18 +14,22 @@ from p2pser.models.networks.layers import Linear, dropped
 class MLP(nn.Module):
     """(n, D) float32 to logits (n, classes). With D = 684 and hidden (128,) about 89 thousand parameters.
 
-    scales: the factor of each hidden layer's units (``models.widths``); default 1. parts: (count, factor) of features
-    in a row, with what they are multiplied by; default: nothing.
+    Parameters
+    ----------
+    inputs, hidden, classes : the number of features, of units of each hidden layer, and of outputs.
+    dropout : the probability of dropout after each hidden layer.
+    scales : the factor of each hidden layer's units (``models.widths``); default: 1.
+    factors : (D,), the factor of each feature; default: 1.
     """
 
     stacks = True
     """It takes clips (N, n, D) with the parameters of N networks, (N, …) each."""
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float,
-                 scales: tuple[float, ...] = (), parts: Sequence[tuple[int, float]] = ()) -> None:
+                 scales: tuple[float, ...] = (), factors: Tensor | None = None) -> None:
         super().__init__()
-        # Neither a parameter nor a buffer: it is given by the settings, and is not mixed.
-        self.factors = torch.cat([torch.full((count,), factor) for count, factor in parts]) if parts else None
+        # Neither a parameter nor a buffer: the settings give it, and it is not mixed.
+        self.factors = factors
         widths = (inputs, *hidden)
         self.hidden = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.head = Linear(widths[-1], classes)
@@ -44,9 +48,9 @@ class MLP(nn.Module):
 
 
 class Late(nn.Module):
-    """(n, D) float32 to logits (n, classes): features in parts, each with a network of its own, whose logits add up.
+    """(n, D) float32 to logits (n, classes): the sum of the logits of several networks, each on some of the features.
 
-    parts: (count, network) of features in a row.
+    parts : (number of consecutive features, their network).
     """
 
     def __init__(self, parts: Sequence[tuple[int, MLP]]) -> None:

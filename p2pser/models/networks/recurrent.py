@@ -10,51 +10,38 @@ import math
 import torch
 from torch import Tensor, nn
 
-from p2pser.models.networks.layers import LEAST_VARIANCE, Linear, dropped
+from p2pser.models.networks.layers import LEAST_VARIANCE, Linear, Undrawn, dropped
 
 ALIKE = 1e-3
-"""Frames whose features differ by less, in standard deviations, count as the same silence."""
-
+"""Frames whose features differ by less, in standard deviations, count as the same digital silence."""
 
 HIDDEN = -1e4
-"""Score of a state that gets no weight."""
+"""Score of a state without weight."""
 
 POOLED = 3
 """Vectors side by side in what is pooled over time."""
 
 
-class GRU(nn.GRU):
-    """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional, with
-    uninitialised parameters.
-    """
+class GRU(Undrawn, nn.GRU):
+    """torch.nn.GRU of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional."""
 
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
         super().__init__(inputs, hidden, bidirectional=bidirectional)
         self.bound = 1 / math.sqrt(hidden)
-
-    def reset_parameters(self) -> None:
-        """Do nothing: ``models.initialise`` draws all parameters, within ``bound``."""
 
     def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(inputs)[0]
 
 
-class LSTM(nn.LSTM):
-    """torch.nn.LSTM of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional, with
-    uninitialised parameters.
-    """
+class LSTM(Undrawn, nn.LSTM):
+    """torch.nn.LSTM of one layer, (T, n, inputs) to (T, n, hidden), twice as wide where bidirectional."""
 
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
         super().__init__(inputs, hidden, bidirectional=bidirectional)
         self.bound = 1 / math.sqrt(hidden)
 
-    def reset_parameters(self) -> None:
-        """Do nothing: ``models.initialise`` draws all parameters, within ``bound``."""
-
     def drawn_(self) -> None:
-        """Set the biases of the forget gates to 1, so that gradients reach far back from the start of training
-        (Jozefowicz et al. 2015).
-        """
+        """Set the biases of the forget gates to 1, so that gradients pass many steps (Jozefowicz et al. 2015)."""
         for name, parameter in self.named_parameters():
             if name.startswith("bias_ih"):
                 parameter[self.hidden_size : 2 * self.hidden_size] = 1.0
@@ -66,7 +53,7 @@ class LSTM(nn.LSTM):
 class Attention(nn.Module):
     """Mean of states (T, n, H) over time, weighted by the softmax of a linear score of each: (n, H).
 
-    padding: (T, n), True where a state gets no weight; a clip that is all padding is weighted as a whole.
+    padding : (T, n), True for states without weight; in a clip that is all padding all states have weight.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -81,9 +68,9 @@ class Attention(nn.Module):
 
 def pooled(states: Tensor, padding: Tensor, attention: Attention) -> Tensor:
     """Return the weighted mean, the mean and the standard deviation over time of states (T, n, H) side by side:
-    (n, ``POOLED`` H). Attention alone learns from few steps of a clip, and is slow to find them.
+    (n, ``POOLED`` H). With attention alone only few steps of a clip have a gradient, and learning is slow.
 
-    padding: as of ``Attention``.
+    padding : as of ``Attention``.
     """
     counted = (~padding | padding.all(0)).unsqueeze(-1).to(states.dtype)
     steps = counted.sum(0)
@@ -95,8 +82,8 @@ def pooled(states: Tensor, padding: Tensor, attention: Attention) -> Tensor:
 def padding(frames: Tensor) -> Tensor:
     """Return (T, n) bool for frames (T, n, bands): True in a run of two or more equal frames at a clip's start or end.
 
-    Clips shorter than ``features.seconds`` lie in the middle of digital silence, whose frames are all equal. So the
-    features themselves show the padding, in predictions as in training.
+    Clips shorter than ``features.seconds`` are padded with digital silence at both ends, whose frames are all equal. So
+    the features show the padding, in predictions as in training.
     """
     padded = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device)
     if len(frames) > 1:
@@ -113,7 +100,7 @@ class Recurrent(nn.Module):
 
     The mean of every ``stride`` frames is a step; recurrent layers of these widths; attention, mean and standard
     deviation over the steps of the clip (not its padding); dropout before each layer but the first, and before the
-    linear head. scales: the factor of each layer's states (``models.widths``); default 1.
+    linear head. scales : the factor of each layer's states (``models.widths``); default: 1.
     """
 
     def __init__(self, layer: type[GRU | LSTM], bands: int, hidden: tuple[int, ...], classes: int, *, stride: int,

@@ -13,17 +13,21 @@ from p2pser.base import seeding
 from p2pser.models.networks.layers import Linear
 
 SCALE = 3.0
-"""R: the larger, the faster the slow directions are learned, and the sooner steps of 0.05 overshoot."""
+"""R: a larger one speeds up learning in directions of small gradients, and lets steps of 0.05 overshoot sooner."""
 
 
 class Machine(Linear):
-    """One hyperplane a class; begins with zeros."""
+    """A hyperplane for each class; begins with zeros."""
 
     empty = True
 
 
 class SVM(nn.Module):
-    """(n, D) float32 to scores (n, classes), above 0 where a machine predicts its class."""
+    """(n, D) float32 to scores (n, classes), above 0 where a machine predicts its class.
+
+    inputs, classes : D and the number of classes. kernel, c, gamma, features : as in the family's settings, features
+    as ``random_features``.
+    """
 
     def __init__(self, inputs: int, classes: int, kernel: str, c: float, gamma: float, features: int) -> None:
         super().__init__()
@@ -39,7 +43,7 @@ class SVM(nn.Module):
             self.directions = _directions(seed, self.inputs, self.frequencies) * math.sqrt(2.0 * self.gamma)
 
     def decay(self, clips: int) -> float:
-        """Return the L2 penalty on the parameters, as stored, of training on this number of clips in all."""
+        """Return the L2 penalty on the stored parameters, for this number of training clips of all peers."""
         return SCALE**2 / (self.c * clips)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ class SVM(nn.Module):
 
 @lru_cache(maxsize=2)
 def _directions(seed: int, inputs: int, count: int) -> Tensor:
-    """Return ``count`` random directions as columns (D, count): orthogonal within each block of D, of chi(D) length."""
+    """Return ``count`` random directions as columns (D, count): orthogonal in each block of D, of chi(D) lengths."""
     draws = seeding.generator(seed, "random features")
     blocks, left = [], count
     while left > 0:

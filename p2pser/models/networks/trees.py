@@ -2,7 +2,7 @@
 
 A tree of depth d is complete: 2^d - 1 inner nodes, each with the number of a feature and a threshold, and 2^d leaves.
 A clip whose feature is below the threshold goes left, as in XGBoost. Where XGBoost's tree has a leaf above the last
-level, all leaves below that place have its value. A place that holds no tree set yet holds zeros, which add nothing.
+level, all leaves below it have its value. A tree set that is not grown yet is zeros, which add nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def numbers(depth: int) -> int:
-    """Return how many numbers a tree takes: features and thresholds of 2^depth - 1 nodes, then 2^depth leaves.
+    """Return the count of numbers of a tree: features and thresholds of 2^depth - 1 nodes, then 2^depth leaves.
 
     >>> numbers(3)
     22
@@ -24,7 +24,7 @@ def numbers(depth: int) -> int:
 
 @dataclass(frozen=True)
 class Growth:
-    """How trees are grown: the hyper-parameters of the family that ``training.boosting`` gives to XGBoost."""
+    """The hyper-parameters of the family that ``training.boosting`` gives to XGBoost."""
 
     eta: float
     gain: float
@@ -36,15 +36,15 @@ class Growth:
 class TreeEnsemble(nn.Module):
     """(n, D) float32 to margins (n, classes), the sums of the leaves that a clip reaches; softmax gives probabilities.
 
-    Its one parameter ``trees`` is (held, classes, ``numbers(depth)``): features, thresholds and leaves of each tree.
+    Its only parameter ``trees`` is (held, classes, ``numbers(depth)``): features, thresholds and leaves of each tree.
 
     Parameters
     ----------
     inputs : D, the length of a clip's features.
     classes : number of outputs.
-    held : tree sets that the ensemble has room for.
+    held : the largest number of tree sets.
     depth : levels of inner nodes of each tree.
-    growth : how the trees are grown.
+    growth : hyper-parameters of the growth of trees.
     """
 
     empty = True
@@ -62,14 +62,14 @@ class TreeEnsemble(nn.Module):
         grown = trees[(trees[..., 2 * inner:] != 0).flatten(1).any(1)]
         held, classes, size = grown.shape
         flat = grown.reshape(held * classes, size)
-        # Numbers from a file may have any value: no place outside the features is read.
+        # Numbers from a file may have any value: clamped, they never index outside the features.
         feature = flat[:, :inner].nan_to_num().clamp(0, self.inputs - 1).long()
         # Not len(features): an exported (traced) model takes any number of clips.
         node = torch.zeros(features.shape[0], len(flat), dtype=torch.long)
         tree = torch.arange(len(flat)).expand_as(node)
         for _ in range(self.depth):
-            seen = features.gather(1, feature[tree, node])
-            node = 2 * node + torch.where(seen < flat[tree, inner + node], 1, 2)
+            value = features.gather(1, feature[tree, node])
+            node = 2 * node + torch.where(value < flat[tree, inner + node], 1, 2)
         leaves = flat[tree, inner + node]
         # In float64, so that the sum over thousands of trees is exact to float32.
         return leaves.view(features.shape[0], held, classes).sum(1, dtype=torch.float64).to(torch.float32)
