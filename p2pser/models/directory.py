@@ -143,7 +143,7 @@ class Card:
            **training: Any) -> Card:
         """Return the card of a model trained with these settings on that federation.
 
-        statistics : of all peers' training clips. training : its facts (peers, rounds, topology, …) beside its settings.
+        statistics : of all peers' training clips. training : its facts (peers, topology, …) beside its settings.
         """
         return cls(
             labels=federation.labels, shape=clip_features.shape(config.features), model=config.model,

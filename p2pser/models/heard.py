@@ -1,4 +1,4 @@
-"""A model's figures for speakers outside its training, by the number of a speaker's clips that give their statistics."""
+"""A model's figures for speakers outside its training, by the number of a speaker's clips that give the statistics."""
 
 from __future__ import annotations
 

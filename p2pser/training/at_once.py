@@ -1,4 +1,4 @@
-"""How many peers of a simulation take their local steps at once: chosen by a short measurement, kept for later runs."""
+"""The number of peers of a simulation that take local steps at once: measured briefly, and kept for later runs."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from p2pser.training.learner import Learner, RowLearner
 from p2pser.training.together import Together, kind
 
 NUMBERS = (8, 32, 128)
-"""Numbers of peers that are tried beside one peer after another."""
+"""Numbers of peers at once that are measured, beside one peer after another."""
 
 GAIN = 1.1
-"""How many times faster than one peer after another it must be to be chosen."""
+"""The least speed of a chosen number, as a multiple of the speed of one peer after another."""
 
 WORTH = 10
-"""A run is measured where it trains at least this many times as many rows as the measurement does."""
+"""The least rows that a run trains for a measurement, as a multiple of the rows that the measurement trains."""
 
 STEPS = 2
-"""Local steps of the measurement, where a round has more."""
+"""The most local steps in the measurement."""
 
 APART = 0.01
-"""Share of the way of a local step by which rows may differ from those trained one after another."""
+"""The largest difference from rows that are trained one after another, as a share of the change by local steps."""
 
 
 def groups(learners: Sequence[RowLearner], places: Sequence[int], at_once: int) -> Iterator[list[int]]:
-    """Yield the places of the learners that take their steps together, at most ``at_once``; ascending in each."""
+    """Yield groups of places, ascending in each: at most ``at_once`` learners that can take their steps together."""
     alike: dict[object, list[int]] = defaultdict(list)
     for place in places:
-        of = kind(learners[place]) if at_once > 1 else None
-        if of is None:
+        common = kind(learners[place]) if at_once > 1 else None
+        if common is None:
             yield [place]
         else:
-            alike[of].append(place)
+            alike[common].append(place)
     for together in alike.values():
         count = -(-len(together) // at_once)
         for number in range(count):  # of nearly equal size
@@ -52,11 +52,14 @@ def groups(learners: Sequence[RowLearner], places: Sequence[int], at_once: int) 
 
 
 class Choice:
-    """How many of the learners of a run take their steps at once.
+    """The number of a run's learners that take their steps at once.
 
-    asked : the number to take, where the network can; 0: measure. rounds : of the run, which a measurement must be
-    worth. number : as it was chosen before; None: it is chosen when the peers train for the first time. device : where
-    several take them.
+    Parameters
+    ----------
+    asked : the number to take, where the network can; 0: measure.
+    rounds : of the run: few rounds are not worth a measurement.
+    number : an earlier choice; None: the number is chosen when the peers train for the first time.
+    device : the device of the steps of several learners.
     """
 
     def __init__(self, asked: int, rounds: int, number: int | None = None, device: str = "cpu") -> None:
@@ -69,7 +72,7 @@ class Choice:
         Parameters
         ----------
         learners : of all rows.
-        rows : (N, D), which stay as they are.
+        rows : (N, D), which do not change.
         round : keys the draws of the measurement.
         """
         if self.number is None:
@@ -85,8 +88,8 @@ class Choice:
         numbers = (min(self._asked, count),) if self._asked else tuple(n for n in NUMBERS if n <= count) or (count,)
         if not self._asked and len(learners) * self._rounds < WORTH * 2 * (numbers[0] + sum(numbers)):
             return 1
-        tried = largest[: numbers[-1]]
-        trial = _Trial([learners[place] for place in tried], rows[tried], round, self.device)
+        places = largest[: numbers[-1]]
+        trial = _Trial([learners[place] for place in places], rows[places], round, self.device)
         if self._asked:
             return numbers[0] if trial.same(2) else 1
         return _kept(trial.name(numbers), lambda: trial.fastest(numbers) if trial.same(numbers[0]) else 1)
@@ -121,14 +124,14 @@ class _Trial:
         return rows
 
     def same(self, count: int) -> bool:
-        """Whether the network can take the steps of several peers at once, and does as they would alone."""
+        """Whether the network can take the steps of ``count`` peers at once, with the result of one after another."""
         alone = self.trained(count, 1)
         try:
             rows = self.trained(count, count)
         except (RuntimeError, TypeError, ValueError, IndexError):  # torch's, or the network's own
             return False
-        way = (alone - self.rows[:count]).abs().max()
-        return bool((rows - alone).abs().max() <= APART * way)
+        change = (alone - self.rows[:count]).abs().max()
+        return bool((rows - alone).abs().max() <= APART * change)
 
     def fastest(self, numbers: Sequence[int]) -> int:
         """Return the number of peers at once whose steps take the least time; the second of two measurements counts."""
@@ -143,21 +146,21 @@ class _Trial:
         return best if seconds[best] * GAIN <= seconds[1] else 1
 
     def name(self, numbers: Sequence[int]) -> str:
-        """Return the digest of what the measured times depend on."""
+        """Return a digest of all that the measured times depend on."""
         first = self.learners[0]
         assert isinstance(first, Learner)
         training = first.training
-        told = (torch.__version__, self.device, platform.machine(), platform.node(), os.cpu_count(),
-                torch.get_num_threads(), str(first.module), first.schema.digest(), tuple(first.features.shape[1:]),
-                numbers, min(training.batch_size, first.clips), training.optimizer, training.task,
-                training.proximal > 0, first.augmentation is not None)
-        return hashlib.blake2b(repr(told).encode(), digest_size=12).hexdigest()
+        conditions = (torch.__version__, self.device, platform.machine(), platform.node(), os.cpu_count(),
+                      torch.get_num_threads(), str(first.module), first.schema.digest(),
+                      tuple(first.features.shape[1:]), numbers, min(training.batch_size, first.clips),
+                      training.optimizer, training.task, training.proximal > 0, first.augmentation is not None)
+        return hashlib.blake2b(repr(conditions).encode(), digest_size=12).hexdigest()
 
 
 def _kept(name: str, measured: Callable[[], int]) -> int:
-    """Return what an earlier measurement of this name found, else measure and keep it.
+    """Return the result of an earlier measurement of this name; without one measure, and keep the result.
 
-    Processes that measure at once do so one after another, and all take the first one's answer.
+    Processes that would measure at the same time wait for the first, and take its result.
     """
     from filelock import FileLock
 

@@ -1,7 +1,7 @@
 """Augmentation of training batches: SpecAugment, noise on features, mixup.
 
-Every draw is a function of (seed, peer, round, local step), so that a resumed run, another layout of processes or the
-simulator sees the same batches. Copies of recordings are varied in ``features.recording_copies``.
+Every draw is a function of (seed, peer, round, local step), so that a resumed run, another layout of processes and the
+simulator have the same batches. Copies of recordings are made in ``features.recording_copies``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pser.training.losses import Targets
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The augmentation of local steps' batches. classes: C; time_width: longest masked stretch of time [frames]."""
+    """The augmentation of batches. classes : C. time_width : the longest masked stretch of time [frames]."""
 
     settings: AugmentSettings
     classes: int
@@ -43,7 +43,7 @@ class Augmentation:
 
     def __call__(self, features: Tensor, targets: Targets, *, seed: int, peer: int, round: int,
                  step: int) -> tuple[Tensor, Targets]:
-        """Return a varied copy of a batch.
+        """Return an augmented copy of a batch.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Augmentation:
 
 
 def variants(copies: int, steps: int, size: int, *, seed: int, peer: int, round: int) -> NDArray[np.int64]:
-    """Return which copy each draw of a round takes.
+    """Return the copy that each draw of a round takes.
 
     Parameters
     ----------

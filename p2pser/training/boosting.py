@@ -1,6 +1,6 @@
-"""The local work of a peer whose model is trees: in each round XGBoost grows one tree set on the shared ensemble.
+"""The local work of a peer whose model is trees: in each round XGBoost grows a tree set on the shared ensemble.
 
-XGBoost is the extra ``trees``; only growing trees imports it.
+XGBoost is the extra ``trees``, which only the growth of trees needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def xgboost() -> Any:
 
 
 class _Data(NamedTuple):
-    """Clips as a round's trees see them. places: the clip of each of the matrix's rows (several rows: soft labels)."""
+    """The data of a round's trees. places : the clip of each row of the matrix (soft labels give it several rows)."""
 
     features: Tensor
     targets: Targets
@@ -45,18 +45,18 @@ class _Data(NamedTuple):
 class TreeLearner(Learner):
     """A ``Learner`` whose work of a round is one tree set, written to its place in the row.
 
-    With N peers the place is round * N + peer (in a model of one peer's trees: the round), and a tree's leaves count
-    eta min(1, gain / N): of the trees that N peers grow side by side on the same margins, gain times the mean is added,
-    never more than their sum. The clips and features that a tree sees depend on (seed, peer, round) alone. Of
-    ``training``, ``rounds``, ``threads``, soft labels and weights of classes count. A round's trees see all copies of
-    clips, and each clip with the augmentation of that round.
+    With N peers the place is round * N + peer (in a model of one peer's trees: the round), and the leaves are
+    multiplied by eta min(1, gain / N): of the trees that N peers grow in parallel on the same margins, gain times the
+    mean is added, never more than their sum. The clips and features of a tree depend on (seed, peer, round) alone. Of
+    ``training``, ``rounds``, ``threads``, soft labels and weights of classes have an effect. Trees are grown on all
+    copies of clips, and on each clip with the augmentation of the round.
     """
 
     def __init__(self, module: TreeEnsemble, *arguments: Any, **options: Any) -> None:
         super().__init__(module, *arguments, **options)
         self.ensemble = module
         self.peers = max(1, len(module.trees) // max(1, self.training.rounds))
-        # Boosting has no optimiser: its state are the trees.
+        # Boosting has no optimiser: the trees are its state.
         self.optimizer = Optimizer(self.training.model_copy(update={"optimizer": "sgd", "momentum": 0.0}))
         self._xgboost = xgboost()
         self._data: _Data | None = None
@@ -87,7 +87,7 @@ class TreeLearner(Learner):
         return loss
 
     def _data_of(self, round: int, classes: int) -> _Data:
-        """Return the data that the trees of a round are grown on: without augmentation the same in all rounds."""
+        """Return the data of a round's trees: without augmentation the same in all rounds."""
         if self._data is not None:
             return self._data
         versions = 1 + self.copies

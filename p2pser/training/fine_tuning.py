@@ -1,4 +1,4 @@
-"""A peer's personal model: the common one, trained for some more steps on the peer's own clips."""
+"""A peer's personal model: the common model after further steps on the peer's own clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ def fine_tuned(learner: RowLearner, row: Tensor) -> Tensor:
     """Return ``row`` (D,) float32 after ``training.fine_tune`` steps on the learner's clips, at a constant
     ``training.fine_tune_lr``, with a fresh optimiser.
 
-    The clips and the draws of dropout are those of one more round, after the last. A peer without clips keeps the row.
+    The clips and the draws of dropout are those of a further round after the last. Without clips the row does not
+    change.
     """
     training = learner.training
     if not learner.clips or not training.fine_tune:

@@ -20,17 +20,20 @@ PREFIX = "optimizer."
 
 
 class RowState(Protocol):
-    """The part of a gossip algorithm's state (gossip.algorithm.State) that local work uses: its rows by name."""
+    """The part of a gossip algorithm's state (``gossip.algorithm.State``) that local work uses: its rows by name."""
 
     rows: dict[str, Tensor]
 
 
 class LocalWork:
-    """The local work of the hosted peers (gossip.algorithm.Local), one learner per hosted row, in row order.
+    """The local work of the hosted peers (``gossip.algorithm.Local``), one learner per hosted row, in row order.
 
-    losses: mean loss of each hosted peer in the last round, NaN for a peer that did not train. report: called with
-    (peer, k) after each local step. trained: called with the round and the trained rows (B, D). choice: how many peers
-    take their steps at once; None: one after another.
+    Attributes
+    ----------
+    losses : mean loss of each hosted peer in the last round, NaN for a peer that did not train.
+    report : called with (peer, k) after each local step; None: not.
+    trained : called with the round and the trained rows (B, D).
+    choice : the number of peers that take their steps at once; None: one after another.
     """
 
     def __init__(self, learners: Sequence[RowLearner], report: Callable[[int, int], None] | None = None) -> None:
@@ -41,23 +44,26 @@ class LocalWork:
         self.choice: Choice | None = None
 
     def prepare(self, state: RowState) -> None:
-        """Add fresh rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""
+        """Add initial rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""
         for name in self.learners[0].optimizer.names:
             if PREFIX + name not in state.rows:
                 state.rows[PREFIX + name] = torch.stack([learner.memory()[name] for learner in self.learners])
 
     @property
     def clips(self) -> tuple[int, ...]:
-        """How many clips each hosted peer has."""
+        """The number of clips of each hosted peer."""
         return tuple(learner.clips for learner in self.learners)
 
     @property
     def units(self) -> tuple[int, ...]:
-        """How many units each hosted peer's clips are of (``privacy.unit``)."""
+        """The number of units (``privacy.unit``) of each hosted peer's clips."""
         return tuple(learner.units for learner in self.learners)
 
     def update(self, b: int, row: Tensor, round: int, unit: int) -> Tensor:
-        """Return what the steps on a unit of the ``b``-th hosted peer add to ``row`` (D,); units come in order."""
+        """Return what the steps on a unit of the ``b``-th hosted peer add to ``row`` (D,); see ``Learner.update``.
+
+        It is called for each unit, in order, from 0 on.
+        """
         learner = self.learners[b]
         report = None if self.report is None else partial(self.report, learner.peer)
         added, loss = learner.update(row, round, unit, report)
@@ -86,12 +92,12 @@ class LocalWork:
 
         Parameters
         ----------
-        state : whose optimiser's rows are trained.
+        state : its rows of the optimiser are trained.
         round : keys the draws and sets the learning rate.
-        rows : (B, D); default ``state.rows["x"]``.
+        rows : (B, D); default: ``state.rows["x"]``.
         correction : (B, D), added to every gradient.
-        only : the places of the rows that train; default: all rows with clips. The other rows, and their optimisers'
-            rows, stay as they are.
+        only : the places of the rows that train; default: all rows with clips. The other rows, and their rows of the
+            optimiser, do not change.
 
         Returns
         -------
@@ -125,7 +131,7 @@ class LocalWork:
 
     def _train_together(self, part: list[int], rows: Tensor, memory: dict[str, Tensor], round: int,
                         correction: Tensor | None) -> None:
-        """Train the rows of several learners of one kind in place, and the optimiser's."""
+        """Train the rows of several learners of a kind and their rows of the optimiser in place."""
         learners = self._together(part)
         where: slice | list[int] = slice(part[0], part[-1] + 1) if part[-1] - part[0] == len(part) - 1 else part
         own, kept = rows[where], {name: value[where] for name, value in memory.items()}

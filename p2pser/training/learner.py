@@ -1,9 +1,9 @@
-"""One peer's local work: K optimiser steps on its own clips, as a function of its row, its optimiser's rows and the
+"""A peer's local work: K optimiser steps on its own clips, as a function of its row, its optimiser's rows and the
 round.
 
-No draw comes from a stream: the clips of a batch and the units that dropout silences depend on (seed, peer, round)
-alone, so that a resumed run, another layout of processes or the simulator takes the same steps. Here the seed is that
-of a peer's draws: between processes a secret (``p2pser.peer.draws``).
+No draw comes from a stream: the clips of a batch and the units that dropout sets to 0 depend on (seed, peer, round)
+alone, so that a resumed run, another layout of processes and the simulator take the same steps. The seed is that of a
+peer's draws: between processes a secret (``p2pser.peer.draws``).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
             round: int, often: NDArray[np.floating] | None = None) -> NDArray[np.int64]:
     """Return the clips of a round's steps.
 
-    Epoch e is a permutation keyed by (seed, "batches", peer, e), and each step continues where the step before it
-    ended. So all clips are drawn equally often over a run (without replacement within an epoch), and yet a round's
-    batches are a pure function of the round.
+    Epoch e is a permutation keyed by (seed, "batches", peer, e), and each step continues where the previous one ended.
+    So all clips are drawn equally often over a run (without replacement within an epoch), and a round's batches are a
+    pure function of the round.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def batches(clips: int, batch_size: int, steps: int, *, seed: int, peer: int,
     batch_size : clips of a step, at most ``clips``.
     steps : steps of a round.
     seed, peer, round : key the draws.
-    often : (clips,) how often each clip is drawn in proportion to others. In an epoch of ``clips`` draws a clip comes
-        that share of times, rounded up or down by chance (systematic resampling).
+    often : (clips,), the relative frequency with which each clip is drawn; default: all equal. An epoch of ``clips``
+        draws has each clip in this proportion, rounded up or down at random (systematic resampling).
 
     Returns
     -------
@@ -80,15 +80,15 @@ class Learner:
     schema : of the module.
     training : the settings of the local work.
     features : (n, ...) float32, normalised.
-    targets : what the network should give for them, or the labels (n,) int64 alone.
-    objective : what is minimised; default: what ``training`` says, of this peer's clips alone.
+    targets : of the n clips, or the labels (n,) int64 alone.
+    objective : the loss; default: that of ``training``, with the statistics of each batch.
     seed, peer : key all draws, with the round. A secret number in place of the run's seed keeps the draws secret.
-    often : (n,) how often each clip is drawn in proportion to others; default: all equally often.
+    often : as in ``batches``.
     idle : this peer never trains and needs no clip (a hub).
-    copies : varied copies of the clips, (copies, n, …) float32; each draw takes one of them or the clip itself.
-    augmentation : what is done to batches.
+    copies : (copies, n, …) float32, changed copies of the clips; each draw takes one of them or the clip itself.
+    augmentation : of batches; default: none.
     groups : (n,) int64, the unit of each clip, from 0 on (``privacy.unit``); default: all clips are one unit.
-    fairness : how groups are weighed by their loss; default: not.
+    fairness : the weighting of groups by their loss; default: none.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Learner:
 
     @property
     def clips(self) -> int:
-        """How many clips this peer trains on."""
+        """The number of this peer's training clips."""
         return len(self.features)
 
     @property
@@ -146,7 +146,14 @@ class Learner:
                ) -> tuple[Tensor, float]:
         """Return what the round's steps on the clips of one unit add to ``row`` (D,), and their mean loss.
 
-        The optimiser is fresh: its memory would carry other units' clips.
+        The optimiser begins anew, since its memory would depend on other units' clips.
+
+        Parameters
+        ----------
+        row : (D,), which does not change.
+        round : keys the draws and sets the learning rate.
+        unit : its number.
+        report : as in ``train_``.
         """
         trained = row.clone()
         loss = self.of_unit(unit).train_(trained, self.memory(), round, report)
@@ -163,7 +170,7 @@ class Learner:
         return again
 
     def memory(self) -> dict[str, Tensor]:
-        """Return fresh rows of the optimiser, each (D,) or (1,)."""
+        """Return initial rows of the optimiser, each (D,) or (1,)."""
         return self.optimizer.init(torch.zeros(self.schema.size))
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
@@ -188,8 +195,8 @@ class Learner:
         """
         settings = self.training
         lr = learning_rate(settings, round)
-        # Matrix products round differently at different alignments: a row of the simulator's (N, D) and a
-        # peer's own row would drift apart in the last bits.
+        # Matrix products round differently at different alignments: a row of the simulator's (N, D) and a peer's own
+        # row would differ in the last bits.
         home = row
         if home.data_ptr() % ALIGNMENT:
             row = home.clone()
@@ -217,7 +224,7 @@ class Learner:
         if not math.isfinite(loss):
             raise P2PSERError(
                 f"the loss of peer {self.peer} is {loss} in round {round} (local step {step}) with learning rate "
-                f"{learning_rate(self.training, round):g}; lower training.lr or look for features of extreme size")
+                f"{learning_rate(self.training, round):g}; lower training.lr or look for features of extreme values")
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
@@ -270,7 +277,7 @@ class Learner:
                                          torch.unique(self.drawn(round)[0]))
 
     def drawn(self, round: int) -> tuple[Tensor, Tensor]:
-        """Return the clips of a round's local steps (K, b), and where in ``versions`` they are."""
+        """Return the clips of a round's local steps (K, b), and their places for ``versions`` (K, b)."""
         settings = self.training
         chosen = torch.from_numpy(batches(self.clips, settings.batch_size, settings.local_steps, seed=self.seed,
                                           peer=self.peer, round=round, often=self.often))
@@ -284,7 +291,7 @@ class Learner:
         return self._versions.index_select(0, places)
 
     def varied(self, batch: Tensor, targets: Targets, round: int, step: int) -> tuple[Tensor, Targets]:
-        """Return the batch of a local step as it is trained on: augmented, where that is asked for."""
+        """Return the batch of a local step after augmentation, if any."""
         if self.augmentation is None:
             return batch, targets
         return self.augmentation(batch, targets, seed=self.seed, peer=self.peer, round=round, step=step)
@@ -306,7 +313,7 @@ class Learner:
 
 
 class RowLearner(Protocol):
-    """What ``LocalWork`` asks of the learner of one hosted row."""
+    """The interface of ``LocalWork`` to the learner of a hosted row."""
 
     schema: Schema
     training: TrainingSettings
@@ -315,10 +322,10 @@ class RowLearner(Protocol):
 
     @property
     def clips(self) -> int:
-        """How many clips this peer trains on."""
+        """The number of this peer's training clips."""
 
     def memory(self) -> dict[str, Tensor]:
-        """Return fresh rows of the optimiser."""
+        """Return initial rows of the optimiser."""
 
     def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
                report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:

@@ -1,4 +1,4 @@
-"""From a peer's examples and the target statistics of all peers to the peer's local work."""
+"""A peer's learner, made from its examples and the target statistics of all peers."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
             labels: tuple[str, ...], *, peer: int, draws: int | None = None,
             target_statistics: TargetStatistics | None = None, training: TrainingSettings | None = None,
             copies: NDArray[np.float32] | None = None) -> Learner:
-    """Return the local work of the peer that holds ``examples``, as the model's family does it; without examples (a
-    hub) an idle one.
+    """Return the learner of the peer that holds ``examples``, of the class that the model's family names; without
+    examples (a hub) an idle one.
 
     Parameters
     ----------
@@ -44,10 +44,15 @@ def learner(module: nn.Module, schema: Schema, config: Config, examples: Example
     examples : the peer's clips.
     features : the examples', normalised.
     labels : of the federation.
-    peer : the id that keys the peer's draws, with ``draws``: a secret, default the run's seed.
+    peer : the peer's id, which keys its draws together with ``draws``.
+    draws : a secret number of the peer's; default: the run's seed.
     target_statistics : of all peers' clips; default: of these alone.
     training : the settings of the local work, where they are not the run's.
-    copies : varied copies of the examples, (copies, n, …), normalised.
+    copies : (copies, n, …), changed copies of the examples, normalised.
+
+    Raises
+    ------
+    ConfigError, CorpusError : where the settings, the model and the examples do not fit together.
     """
     training = training or config.training
     if target_statistics is None and len(examples):

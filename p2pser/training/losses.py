@@ -8,9 +8,9 @@ the mean over many small batches, and over many peers, equals the loss of one la
 **The concordance of small batches.** CCC = 2 cov(x, y) / (var x + var y + (mean x - mean y)^2) (Lin 1989) is one minus
 E (x - y)^2 over that denominator, and the denominator equals E (x - m)^2 + s^2, with m and s^2 the mean and variance
 of the targets y. Over a batch of 16 clips of one speaker m and s^2 are mostly noise, and over one clip they are
-meaningless. So they are those of all peers' training clips, found by
-gossip (``training.target_statistics``). What remains to the batch are two plain means, and each peer lowers its share
-of one function, which over all clips is exactly 1 - CCC.
+meaningless. So m and s^2 are those of all peers' training clips, which gossip computes
+(``training.target_statistics``). The batch gives two plain means, and each peer lowers its share of one function, which
+over all clips is exactly 1 - CCC.
 
 **Many peers at once.** Outputs and targets (soft ones) may have leading dimensions (N, …): the losses are then (N,).
 """
@@ -55,10 +55,10 @@ class Targets(NamedTuple):
         return Targets(*(None if part is None else part.index_select(0, places) for part in self))
 
     def mixed(self, share: Tensor | float, partner: Tensor, classes: int) -> Targets:
-        """Return ``share`` of each clip's targets plus the rest of its partner's, for mixup.
+        """Return ``share`` times each clip's targets plus 1 - ``share`` times its partner's, for mixup.
 
-        share: a number, or (n,). partner: (n,) places of the partners. classes: C. A target that is unknown of either
-        is unknown of the mixture.
+        share : a number, or (n,). partner : (n,) places of the partners. classes : C. A target that is unknown for a
+        clip or its partner is unknown for the mixture.
         """
         share = torch.as_tensor(share, dtype=torch.float32).reshape(-1, 1)
         soft = None if self.classes is None else as_shares(self.classes, classes)
@@ -109,10 +109,10 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weigh
 
 
 def squared_hinge(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean squared hinge loss, one class against the rest, summed over the classes: a scalar.
+    """Return the mean squared hinge loss, each class against the rest, summed over the classes: a scalar.
 
-    scores: (n, C), above 0 for a class that is predicted. targets: (n,) labels or (n, C) shares p; each class's term is
-    p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights: (C,) of each class.
+    scores : (n, C), above 0 for a class that is predicted. targets : (n,) labels or (n, C) shares p; each class's term
+    is p max(0, 1 - f)^2 + (1 - p) max(0, 1 + f)^2. weights : (C,) of each class.
     """
     shares = as_shares(targets, scores.shape[-1])
     known = ~shares.isnan().any(-1)
@@ -131,7 +131,7 @@ def _mean(terms: Tensor, shares: Tensor, known: Tensor, weights: Tensor | None) 
 def concordance_loss(predicted: Tensor, targets: Tensor, moments: Moments | None = None) -> Tensor:
     """Return 1 - CCC, a scalar: the mean over the dimensions.
 
-    predicted, targets: (n, 3), NaN where a target is unknown. moments: of the targets of all clips (see the module's
+    predicted, targets : (n, 3), NaN where a target is unknown. moments : of the targets of all clips (see the module's
     docstring); default: of these. A dimension with constant targets has the loss 0 where the predictions equal them,
     else 1.
     """
@@ -155,7 +155,7 @@ def classes_of(targets: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """What local work minimises, as ``training`` says.
+    """The loss that local work minimises.
 
     Parameters
     ----------
@@ -163,9 +163,8 @@ class Objective:
     loss : of the classes: cross-entropy or squared-hinge.
     weights : (C,) of each class, or None.
     moments : of the dimensions' targets of all peers, or None for each batch's own.
-    present : (k,) the classes that count, ascending, None for all. The others are left out of the softmax, so that no
-        clip counts against them (Diao et al. 2021, "HeteroFL", leave out the classes of which a peer has no clip). The
-        targets must be of these.
+    present : (k,) the classes in the softmax, ascending, None for all. The scores of the others have no gradient (Diao
+        et al. 2021, "HeteroFL", leave out the classes of which a peer has no clip). All targets must be of these.
     clips : number of training clips of all peers together; 0 unless the model's family ``weighs_clips``.
     """
 
@@ -183,7 +182,7 @@ class Objective:
         return replace(self, weights=moved[0], present=moved[1], moments=moments)
 
     def __call__(self, outputs: Tensor, targets: Targets) -> Tensor:
-        """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` says."""
+        """Return the loss, a scalar, of outputs (n, C), (n, 3) or (n, C + 3), as ``training.task`` is."""
         training, total = self.training, outputs.new_zeros(())
         scores = outputs if training.task == "classes" else outputs[..., : -len(DIMENSIONS)]
         if training.task != "dimensions":

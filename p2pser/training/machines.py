@@ -1,4 +1,4 @@
-"""The local work of a peer whose model is support vector machines."""
+"""The learner of the family ``svm``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MachineLearner(Learner):
     def __init__(self, module: SVM, schema: Schema, training: TrainingSettings, features: Tensor,
                  targets: Targets | Tensor, objective: Objective | None = None, **options: Any) -> None:
         if training.optimizer != "sgd":
-            raise ConfigError("model.name=svm has its L2 penalty in the loss, from which training.optimizer="
-                              f"{training.optimizer} would keep it apart: set training.optimizer=sgd")
+            raise ConfigError("model.name=svm has its L2 penalty in the loss, and weight decay in "
+                              f"training.optimizer={training.optimizer} is not in it: set training.optimizer=sgd")
         objective = objective or Objective(training)
         training = training.model_copy(update={"weight_decay": module.decay(max(1, objective.clips))})
         self.machines = module

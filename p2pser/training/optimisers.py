@@ -1,7 +1,7 @@
 """Optimisers on flat rows, step for step equal to torch.optim (by test).
 
-torch.optim itself is not used: importing it loads torch._dynamo, which costs each child process seconds and tens of
-megabytes, and its per-parameter bookkeeping costs more than the arithmetic of a small model. An optimiser's state is
+torch.optim itself is not used: its import loads torch._dynamo, which costs each child process seconds and tens of
+megabytes, and its operations per parameter cost more than the arithmetic of a small model. An optimiser's state is
 rows, so that checkpoints, restarts and the simulator treat it like parameters.
 """
 
@@ -18,7 +18,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """AdamW's decay of the mean and of the mean square of gradients, and the term that its denominator adds."""
 
 _FUSED = getattr(torch, "_fused_sgd_", None)
-"""What torch.optim.SGD computes with where it is fused."""
+"""The kernel of torch.optim.SGD with ``fused=True``; None: torch has none."""
 
 
 def learning_rate(training: TrainingSettings, round: int) -> float:
@@ -45,7 +45,7 @@ def clip_(gradient: Tensor, limit: float) -> None:
 class Optimizer:
     """SGD with momentum (weight decay as L2) or AdamW (decoupled), as the settings say.
 
-    Its state is in the rows that ``init`` returns, not in this object.
+    Its state is the rows that ``init`` returns.
     """
 
     def __init__(self, training: TrainingSettings) -> None:
@@ -61,7 +61,7 @@ class Optimizer:
         return ("mean", "square", "steps")
 
     def init(self, row: Tensor) -> dict[str, Tensor]:
-        """Return fresh state for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
+        """Return the initial state for a row (D,): momentum (D,), or mean (D,), square (D,) and steps (1,)."""
         if self.kind == "sgd":
             return {"momentum": torch.zeros_like(row)} if self.momentum else {}
         return {"mean": torch.zeros_like(row), "square": torch.zeros_like(row), "steps": row.new_zeros(1)}
@@ -86,7 +86,14 @@ class Optimizer:
             self._adamw(row, gradient, memory, lr)
 
     def steps_(self, rows: Tensor, gradients: Tensor, memory: dict[str, Tensor], lr: float) -> None:
-        """Take one step of N rows (N, D) in place, as ``step_`` up to rounding; state (N, D) and (N, 1)."""
+        """Take a step of N rows in place, equal to ``step_`` up to rounding.
+
+        Parameters
+        ----------
+        rows, gradients : (N, D).
+        memory : the state, (N, D) and (N, 1).
+        lr : learning rate.
+        """
         if self.kind == "adamw" and bool((memory["steps"] != memory["steps"][0]).any()):
             for i, (row, gradient) in enumerate(zip(rows, gradients)):
                 self.step_(row, gradient, {name: value[i] for name, value in memory.items()}, lr)

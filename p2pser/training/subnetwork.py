@@ -1,4 +1,4 @@
-"""Local work on a narrow network, a part of the whole one whose rows a simulator keeps."""
+"""Local work on a narrow network, where the rows are those of the whole network of which it is a part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p2pser.training.learner import RowLearner
 
 
 class SubnetworkLearner:
-    """The learner of a narrow network on rows (D,) of the whole one, whose other entries it leaves as they are.
+    """The learner of a narrow network on rows (D,) of the whole network, whose other entries it does not change.
 
     Its steps are those of the narrow learner on the narrow network's own row.
 
@@ -32,11 +32,11 @@ class SubnetworkLearner:
 
     @property
     def clips(self) -> int:
-        """How many clips this peer trains on."""
+        """The number of this peer's training clips."""
         return self.narrow.clips
 
     def memory(self) -> dict[str, Tensor]:
-        """Return fresh rows of the optimiser, each (D,) or (1,)."""
+        """Return initial rows of the optimiser, each (D,) or (1,)."""
         return self.optimizer.init(torch.zeros(self.schema.size))
 
     def with_training(self, training: TrainingSettings) -> SubnetworkLearner:
@@ -64,7 +64,9 @@ class SubnetworkLearner:
 
     def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
                ) -> tuple[Tensor, float]:
-        """Return what a unit's steps add to ``row`` (D,), 0 where the narrow network has no parameter."""
+        """Return what a unit's steps add to ``row`` (D,), 0 where the narrow network has no parameter; see
+        ``Learner.update``.
+        """
         update, loss = self.narrow.update(row[self._places], round, unit, report)
         added = torch.zeros_like(row)
         added[self._places] = update

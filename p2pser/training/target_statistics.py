@@ -1,9 +1,9 @@
 """Statistics of all peers' clips: of their features, of their targets, and their number.
 
-They come from one row of sums of each peer, [count, sum x, sum x^2] (``features.normalisation``), whose columns x are
-those that the run's settings ask for and no others: the features, a column for each class, three or six for the
-dimensions. The peers find the total together. A row without columns, [count], gives the number of clips; where nothing
-is asked for there is no row.
+They come from a row of sums of each peer, [count, sum x, sum x^2] (``features.normalisation``), whose columns x are
+those that the run's settings ask for and no others: the features, a column for each class, six for the dimensions.
+Gossip or a secure sum adds up the rows. A row without columns, [count], gives the number of clips; where nothing is
+asked for there is no row.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from p2pser.training.losses import Moments, Objective
 class TargetStatistics:
     """Statistics of all peers' targets.
 
-    counts: clips of each class (C,), up to a common factor, or None where they are not needed. moments: of the
-    dimensions' targets, or None where these are not learned. clips: number of all peers' clips; 0 where it is not
-    needed.
+    counts : clips of each class (C,), up to a common factor, or None where they are not needed.
+    moments : of the dimensions' targets, or None where these are not learned.
+    clips : number of all peers' clips; 0 where it is not needed.
     """
 
     counts: NDArray[np.float64] | None = None
@@ -48,14 +48,14 @@ class TargetStatistics:
         return torch.from_numpy(each.astype(np.float32))
 
     def objective(self, training: TrainingSettings, loss: str) -> Objective:
-        """Return the objective of local work; loss: of the classes, cross-entropy or squared-hinge."""
+        """Return the objective of local work. loss : of the classes, cross-entropy or squared-hinge."""
         weights = self.weights if training.balance == "weights" else None
         return Objective(training, loss, weights, self.moments, clips=self.clips)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run asks of all peers' clips.
+    """The statistics of all peers' clips that a run asks for.
 
     features : the shape of a clip's features, where they are normalised by all peers' clips; else None.
     classes : number of classes, where clips are balanced by all peers' counts; else 0.
@@ -71,7 +71,14 @@ class Asked:
     @classmethod
     def of(cls, training: TrainingSettings, classes: int, *, features: tuple[int, ...] | None = None,
            clips: bool = False) -> Asked:
-        """Return what the settings of local work ask for; the others as in the class."""
+        """Return what the settings of local work ask for.
+
+        Parameters
+        ----------
+        training : the settings.
+        classes : C.
+        features, clips : as in the class.
+        """
         counted = classes if training.balance != "none" and training.task != "dimensions" else 0
         return cls(features, counted, training.task != "classes", clips)
 
@@ -102,7 +109,7 @@ class Asked:
     def read(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, TargetStatistics]:
         """Return the features' sums, None where they are not asked for, and the target statistics.
 
-        row : the sum of the peers' rows. For all but the number of clips a positive multiple of it does as well.
+        row : the sum of the peers' rows; a positive multiple of it gives the same statistics but the number of clips.
         """
         if not self:
             return None, TargetStatistics()
@@ -123,7 +130,7 @@ class Asked:
 
 
 def _on_grid(values: NDArray[np.float64]) -> Tensor:
-    """Return values as float32 on a grid of 2^-20, so that peers, whose sums agree to 1e-12 only, and the simulator
-    continue with the same bits. The offset keeps the grid's limits away from the values of ratings and counts.
+    """Return values as float32, rounded to multiples of 2^-20: peers, whose sums agree to 1e-12 only, and the simulator
+    continue with the same bits. The offset keeps common values of ratings and counts away from the rounding's limits.
     """
     return torch.from_numpy((np.floor(values * 2.0**20 + 0.31) / 2.0**20).astype(np.float32))

@@ -1,7 +1,7 @@
 """The local steps of many peers at once: those of ``Learner``, on the stacked rows of several learners of one network.
 
-All draws are the learners' own: the same clips, the same augmentation, the same units dropped. Only sums are in another
-order, so rows differ from the learners' own in their last bits.
+All draws are those of the learners: the same clips, the same augmentation, the same dropped units. Only sums are in
+another order, so rows differ in their last bits from those that the learners train one after another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Dropped = tuple[tuple[int, ...], float]
 
 
 def kind(learner: object) -> object:
-    """Return what learners have in common that can take their steps together; None: this one takes them alone."""
+    """Return a key that is equal for learners that can take their steps together; None: this one takes them alone."""
     if type(learner) is not Learner or not learner.clips or learner.objective.present is not None or learner.fairness:
         return None
     objective, targets = learner.objective, learner.targets
@@ -38,7 +38,7 @@ def kind(learner: object) -> object:
 
 
 class Together:
-    """The local work of several learners of one ``kind``, in row order. device: where it is computed.
+    """The local work of several learners of one ``kind``, in row order, on a device.
 
     Raises RuntimeError (of torch) where the network cannot compute with the parameters of several peers.
     """
@@ -81,7 +81,7 @@ class Together:
         return torch.stack(losses, 1).to(home.device)
 
     def gradient(self, rows: Tensor, round: int, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Return the gradients (N, D) at ``rows`` on the clips of one local step, and the losses (N,).
+        """Return the gradients (N, D) at ``rows`` (N, D) on the clips of a local step, and the losses (N,).
 
         They include weight decay (as L2) and clipping, as ``Learner.gradient`` does.
         """
@@ -124,16 +124,16 @@ class Together:
         return [mask.div_(1 - probability) for mask, (_, probability) in zip(masks, shapes)]
 
     def _probed(self, batch: Tensor) -> tuple[int, list[Dropped]]:
-        """Return how many outputs the network has, and each dropout of one peer's local step."""
-        found: list[Dropped] = []
+        """Return the number of the network's outputs, and each dropout of a peer's local step."""
+        dropouts: list[Dropped] = []
 
-        def noted(values: Tensor, probability: float) -> Tensor:
-            found.append((tuple(values.shape), probability))
+        def note(values: Tensor, probability: float) -> Tensor:
+            dropouts.append((tuple(values.shape), probability))
             return values
 
         self.module.train()
-        with dropping(noted), torch.no_grad():
-            return self.module(batch).shape[-1], found
+        with dropping(note), torch.no_grad():
+            return self.module(batch).shape[-1], dropouts
 
     def _gradient(self, rows: Tensor, features: Tensor, targets: Targets, masks: tuple[Tensor, ...]
                   ) -> tuple[Tensor, Tensor]:
@@ -146,8 +146,8 @@ class Together:
             at += count
         outputs = self._outputs(leaves, features, masks)
         losses = self.objective(outputs, targets)
-        found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-        for leaf, slope in zip(leaves.values(), found):
+        slopes = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+        for leaf, slope in zip(leaves.values(), slopes):
             if slope.data_ptr() != leaf.into.data_ptr():  # type: ignore[attr-defined]
                 leaf.into.copy_(slope)  # type: ignore[attr-defined]
         limit = self.training.clip_norm
@@ -178,9 +178,9 @@ def called(module: nn.Module, parameters: dict[str, Tensor], features: Tensor, m
 
 @contextmanager
 def having(module: nn.Module, parameters: dict[str, Tensor]) -> Iterator[None]:
-    """Let a module compute with other parameters, of any shape, within the block.
+    """Replace the parameters of a module, by tensors of any shape, within the block.
 
-    (torch.func.functional_call does the same, and importing it costs more than a short run.)
+    (torch.func.functional_call does the same, and its import costs more than a short run.)
     """
     kept: list[tuple[dict[str, Any], str, Any]] = []
     try:

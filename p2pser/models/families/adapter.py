@@ -71,7 +71,7 @@ class Adapter(Family):
         from p2pser.models.networks.adapter import AdaptedEncoder
 
         if not self.encoder:
-            raise ModelError("the family 'adapter' is built for a run, which sets its encoder: use p2pser.models.for_run")
+            raise ModelError("the family 'adapter' is built for a run only, which sets its encoder")
         path = encoders.folder(self.encoder, None)
         layout = Layout(self.layers, encoders.layers_and_size(path)[1], self.upper, self.positions)
         if layout.shape != tuple(shape):

@@ -84,13 +84,14 @@ class MultiLayerPerceptron(Family):
         late = [] if self.late in ("", "none") else [int(count) for count in self.late.split(",")]
         for name, counts in (("parts", [int(count) for count, _ in parts]), ("late", late)):
             if counts and sum(counts) != shape[0]:
-                raise ModelError(f"model.parameters.{name} = {getattr(self, name)} are not the {shape[0]} features of a "
-                                 "clip: leave it out, or let its counts sum up to them")
+                raise ModelError(f"model.parameters.{name} = {getattr(self, name)} are not the {shape[0]} features of "
+                                 "a clip: leave it out, or let its counts sum up to them")
         factors = torch.cat([torch.full((int(count),), float(factor)) for count, factor in parts]) if parts else None
         if not late:
             return MLP(shape[0], hidden, outputs, model.dropout, scales, factors)
         each = [None] * len(late) if factors is None else factors.split(late)
-        return Late([(count, MLP(count, hidden, outputs, model.dropout, scales, own)) for count, own in zip(late, each)])
+        return Late([(count, MLP(count, hidden, outputs, model.dropout, scales, own))
+                     for count, own in zip(late, each)])
 
 
 def _factor(kind: str, of_words: bool, beside_encoder: bool) -> float:
