@@ -30,9 +30,8 @@ from p2pser.models.start import Start
 from p2pser.models.widths import width_of
 from p2pser.run.budget import check_units
 from p2pser.training.hosted import LocalWork
-from p2pser.training.learner import RowLearner
 from p2pser.training.local_work import learner
-from p2pser.training.subnetwork import SubnetworkLearner
+from p2pser.training.subnetwork import RowLearner, SubnetworkLearner
 from p2pser.training.target_statistics import Asked, TargetStatistics
 from p2pser.wire.labels import MOST
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from p2pser.base.atomic import put_json, read
 from p2pser.base.errors import ConfigError
 from p2pser.base.paths import cache_folder, can_be_written
-from p2pser.training.learner import Learner, RowLearner
+from p2pser.training.learner import Learner
+from p2pser.training.subnetwork import RowLearner
 from p2pser.training.together import Together, kind
 
 NUMBERS = (8, 32, 128)

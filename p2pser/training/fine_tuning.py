@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from p2pser.training.learner import RowLearner
+from p2pser.training.subnetwork import RowLearner
 
 
 def fine_tuned(learner: RowLearner, row: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from p2pser.training.at_once import Choice, groups
-from p2pser.training.learner import RowLearner
 from p2pser.training.optimisers import learning_rate
+from p2pser.training.subnetwork import RowLearner
 from p2pser.training.together import Together
 
 PREFIX = "optimizer."

@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -224,7 +223,7 @@ class Learner:
         if not math.isfinite(loss):
             raise P2PSERError(
                 f"the loss of peer {self.peer} is {loss} in round {round} (local step {step}) with learning rate "
-                f"{learning_rate(self.training, round):g}; lower training.lr or look for features of extreme values")
+                f"{learning_rate(self.training, round):g}; lower training.lr or look for features of extreme size")
 
     def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
         """Return the gradient (D,) at ``row`` (D,) on the clips of one local step of a round, and their mean loss.
@@ -310,40 +309,3 @@ class Learner:
             yield
         finally:
             generator.set_state(state)
-
-
-class RowLearner(Protocol):
-    """The interface of ``LocalWork`` to the learner of a hosted row."""
-
-    schema: Schema
-    training: TrainingSettings
-    optimizer: Optimizer
-    peer: int
-
-    @property
-    def clips(self) -> int:
-        """The number of this peer's training clips."""
-
-    def memory(self) -> dict[str, Tensor]:
-        """Return initial rows of the optimiser."""
-
-    def train_(self, row: Tensor, memory: dict[str, Tensor], round: int,
-               report: Callable[[int], None] | None = None, correction: Tensor | None = None) -> float:
-        """Take the round's local steps in place; see ``Learner.train_``."""
-
-    def gradient(self, row: Tensor, round: int, step: int = 0) -> tuple[Tensor, float]:
-        """Return the gradient and the loss of one local step; see ``Learner.gradient``."""
-
-    def require_finite(self, loss: float, round: int, step: int) -> None:
-        """Raise P2PSERError where the loss of a local step is not finite."""
-
-    @property
-    def units(self) -> int:
-        """The number of units of its clips."""
-
-    def update(self, row: Tensor, round: int, unit: int, report: Callable[[int], None] | None = None
-               ) -> tuple[Tensor, float]:
-        """Return what a unit's steps add to a row, and their loss; see ``Learner.update``."""
-
-    def with_training(self, training: TrainingSettings) -> RowLearner:
-        """Return a copy with other settings of the local work."""

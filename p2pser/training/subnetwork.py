@@ -10,7 +10,7 @@ from torch import Tensor
 from p2pser.config import TrainingSettings
 from p2pser.models.nested import Nested
 from p2pser.models.rows import Schema
-from p2pser.training.learner import RowLearner
+from p2pser.training.learner import Learner
 
 
 class SubnetworkLearner:
@@ -25,7 +25,7 @@ class SubnetworkLearner:
     whole : the schema of the whole network.
     """
 
-    def __init__(self, narrow: RowLearner, network: Nested, whole: Schema) -> None:
+    def __init__(self, narrow: Learner, network: Nested, whole: Schema) -> None:
         self.narrow, self.network, self.schema = narrow, network, whole
         self.training, self.optimizer, self.peer = narrow.training, narrow.optimizer, narrow.peer
         self._places = network.held.nonzero()[:, 0]
@@ -82,3 +82,7 @@ class SubnetworkLearner:
     def _part(self, value: Tensor) -> Tensor:
         """Return the narrow network's entries of an optimiser's row (D,); a row of another length as a whole."""
         return value[self._places] if len(value) == self.schema.size else value.clone()
+
+
+RowLearner = Learner | SubnetworkLearner
+"""The learner of a hosted row."""

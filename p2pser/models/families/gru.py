@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from p2pser.config import ModelSettings
-    from p2pser.models.networks.recurrent import GRU, LSTM
 
 
 @FAMILIES.register("gru")
@@ -30,19 +29,15 @@ class GatedRecurrentUnits(Family):
         "training.batch_size": 4, "training.local_steps": 20, "augment.time_masks": 2, "augment.band_masks": 2,
         "augment.band_width": 6}
     narrows = True
-
-    def layer(self) -> type[GRU | LSTM]:
-        """Return the class of the recurrent layers."""
-        from p2pser.models.networks.recurrent import GRU
-
-        return GRU
+    layer: ClassVar[str] = "GRU"
+    """The class of the recurrent layers in ``networks.recurrent``."""
 
     def build(self, model: ModelSettings, shape: tuple[int, ...], outputs: int) -> nn.Module:
-        from p2pser.models.networks.recurrent import Recurrent
+        from p2pser.models.networks import recurrent
 
         if not model.hidden:
             raise ModelError(f"model {model.name!r} needs at least one recurrent layer; set model.hidden=[64]")
         hidden = tuple(units(whole, only(model)) for whole in model.hidden)
         scales = tuple(scale(model, whole, kept) for whole, kept in zip(model.hidden, hidden))
-        return Recurrent(self.layer(), shape[0], hidden, outputs, stride=model.stride,
-                         bidirectional=model.bidirectional, dropout=model.dropout, scales=scales)
+        return recurrent.Recurrent(getattr(recurrent, self.layer), shape[0], hidden, outputs, stride=model.stride,
+                                   bidirectional=model.bidirectional, dropout=model.dropout, scales=scales)
