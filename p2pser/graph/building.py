@@ -124,7 +124,7 @@ def weighted(graph: nx.Graph, given: str | HandWeights | None, where: str
         return "by-hand", None, tuple(zip(i.tolist(), j.tolist(), W[i, j].tolist()))
     rule = given or ("out-degree" if graph.is_directed() else "metropolis")
     if rule == "out-degree":
-        return rule, Static(mixing.out_degree_entries(graph), where), ()
+        return rule, Static(mixing.out_degree(graph), where), ()
     if graph.is_directed():
         raise TopologyError(f"{where}: weights: {rule} need links that carry both ways, but the graph is directed; use "
                             "weights: out-degree, for push-sum, or give them by hand")
@@ -149,7 +149,7 @@ def _by_hand(graph: nx.Graph, given: HandWeights, where: str) -> np.ndarray:
         if (j, i) not in weights:
             raise TopologyError(f"{where}: weights by hand must name every link, but not the one from peer {i} to peer "
                                 f"{j}; add [{i}, {j}, w]")
-    W = mixing.by_hand(size, ((i, j, weight) for (i, j), weight in weights.items()))
+    W = mixing.by_hand(size, ((i, j, weight) for (i, j), weight in weights.items())).dense()
     for i in range(size):
         if W[i, i] < -1e-12:
             raise TopologyError(f"{where}: the weights of peer {i} sum to {1 - W[i, i]:.6g}, more than 1; lower those "

@@ -1,4 +1,4 @@
-"""Mixing weights: the share of each neighbour's row that a peer takes in one exchange.
+"""Mixing weights: the share of each neighbour's row in a peer's row after an exchange.
 
 Metropolis-Hastings weights need only the degree (and clip count) of the two ends: a peer computes its row of W from
 its neighbours' HELLO messages, and both ends of an edge compute the same flow. The other rules need the graph, which
@@ -19,7 +19,7 @@ from p2pser.graph import spectral
 from p2pser.graph.sparse import Sparse, links
 
 NOTHING = 1e-6
-"""A solver's weight of this size is an edge without weight."""
+"""The largest size of a solver's weight that counts as 0."""
 
 
 def weight(degree_i: int, degree_j: int, count_i: float = 1, count_j: float = 1) -> float:
@@ -60,42 +60,33 @@ def metropolis_entries(graph: nx.Graph, counts: Mapping[int, int] | None = None)
     return Sparse.of(size, to, source, np.minimum(1.0 / (degree[to] + 1), n[source] / n[to] / (degree[source] + 1)))
 
 
-def lazy(graph: nx.Graph) -> np.ndarray:
+def lazy(graph: nx.Graph) -> Sparse:
     """Return (I + W) / 2 of the Metropolis weights: no eigenvalue is negative, as D^2 and others need."""
-    return lazy_entries(graph).dense()
-
-
-def lazy_entries(graph: nx.Graph) -> Sparse:
-    """Return the entries of ``lazy``."""
     W = metropolis_entries(graph)
     return Sparse(W.to, W.source, W.weight / 2, W.own / 2 + 0.5)
 
 
-def max_degree(graph: nx.Graph) -> np.ndarray:
+def max_degree(graph: nx.Graph) -> Sparse:
     """Return I - L / (d_max + 1), L the Laplacian: the weight 1 / (d_max + 1) on every edge."""
-    return max_degree_entries(graph).dense()
-
-
-def max_degree_entries(graph: nx.Graph) -> Sparse:
-    """Return the entries of ``max_degree``."""
     return _constant(graph, 1.0 / (max(degree for _, degree in graph.degree) + 1))
 
 
-def best_constant(graph: nx.Graph) -> np.ndarray:
+def best_constant(graph: nx.Graph) -> Sparse:
     """Return I - a L with a = 2 / (lambda_1 + lambda_{N-1}) of the Laplacian's eigenvalues, lambda_N = 0.
 
     The fastest of all weights that are the same on every edge (Xiao and Boyd 2004, "Fast linear iterations for
     distributed averaging"). The diagonal may be negative, as on a star.
     """
-    size = require_few(graph, "best-constant")
+    size = _require_few(graph, "best-constant", 2048)
     if size < 2:
-        return np.eye(size)
-    values = np.linalg.eigvalsh(nx.to_numpy_array(graph, nodelist=range(size)) * -1.0 + np.diag(_degrees(graph)))
-    return _constant(graph, float(2 / (values[-1] + values[1]))).dense()
+        return by_hand(size, ())
+    degrees = [graph.degree(i) for i in range(size)]
+    values = np.linalg.eigvalsh(nx.to_numpy_array(graph, nodelist=range(size)) * -1.0 + np.diag(degrees))
+    return _constant(graph, float(2 / (values[-1] + values[1])))
 
 
-def require_few(graph: nx.Graph, rule: str, most: int = 2048) -> int:
-    """Return the number of peers; TopologyError where it is more than a rule without closed form can have."""
+def _require_few(graph: nx.Graph, rule: str, most: int) -> int:
+    """Return the number of peers; TopologyError where it is more than ``most``."""
     size: int = graph.number_of_nodes()
     if size > most:
         raise TopologyError(f"weights: {rule} are found by a solver over dense matrices, for at most {most} peers, not "
@@ -103,20 +94,20 @@ def require_few(graph: nx.Graph, rule: str, most: int = 2048) -> int:
     return size
 
 
-def fastest(graph: nx.Graph) -> np.ndarray:
+def fastest(graph: nx.Graph) -> Sparse:
     """Return the symmetric W on the graph's edges with the least slem (Xiao and Boyd 2004), by convex optimisation.
 
     Rounded to 1e-9, and to 0 below ``NOTHING``: solvers that differ in the last digits must agree on the edges that
-    carry rows. Entries may be negative. Needs cvxpy; raises TopologyError (naming the extra) where it is missing, or
-    where no optimum is found.
+    carry rows. Entries may be negative. Raises TopologyError where cvxpy is missing (naming the extra), or the solver
+    finds no optimum.
     """
-    size = require_few(graph, "fastest", 512)
+    size = _require_few(graph, "fastest", 512)
     require_cvxpy()
     import cvxpy
 
     edges = sorted((min(edge), max(edge)) for edge in graph.edges)
     if not edges:
-        return np.eye(size)
+        return by_hand(size, ())
     incidence = np.zeros((size, len(edges)))
     for column, (i, j) in enumerate(edges):
         incidence[i, column], incidence[j, column] = 1.0, -1.0
@@ -142,17 +133,12 @@ def require_cvxpy() -> None:
                             "or use weights: best-constant")
 
 
-def out_degree(graph: nx.Graph) -> np.ndarray:
+def out_degree(graph: nx.Graph) -> Sparse:
     """Return W with W_ij = 1 / (d_j + 1) for j itself and the d_j peers that j sends to.
 
     Column-stochastic, for push-sum (Kempe et al. 2003; Nedic and Olshevsky 2016): each peer divides its row evenly
     and needs to know only the number of its receivers. For directed graphs, whose edge (j, i) means that j sends to i.
     """
-    return out_degree_entries(graph).dense()
-
-
-def out_degree_entries(graph: nx.Graph) -> Sparse:
-    """Return the entries of ``out_degree``."""
     size = graph.number_of_nodes()
     pairs = np.array([(i, j) for j in range(size) for i in graph.adj[j]], dtype=np.int64).reshape(-1, 2)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -160,33 +146,18 @@ def out_degree_entries(graph: nx.Graph) -> Sparse:
     return Sparse(pairs[:, 0], pairs[:, 1], share[pairs[:, 1]], share)
 
 
-def by_hand(size: int, entries: Iterable[tuple[int, int, float]]) -> np.ndarray:
+def by_hand(size: int, entries: Iterable[tuple[int, int, float]]) -> Sparse:
     """Return W of entries (i, j, W_ij), i != j; the diagonal completes each row to 1."""
-    return by_hand_entries(size, entries).dense()
-
-
-def by_hand_entries(size: int, entries: Iterable[tuple[int, int, float]]) -> Sparse:
-    """Return the entries of ``by_hand``."""
     weights = {(i, j): value for i, j, value in entries}
     pairs = np.array(list(weights), dtype=np.int64).reshape(-1, 2)
     return Sparse.of(size, pairs[:, 0], pairs[:, 1], np.array(list(weights.values()), dtype=np.float64))
 
 
-RULES: Mapping[str, Callable[[nx.Graph], np.ndarray]] = {
-    "metropolis": metropolis, "lazy": lazy, "max-degree": max_degree, "best-constant": best_constant,
+RULES: Mapping[str, Callable[[nx.Graph], Sparse]] = {
+    "metropolis": metropolis_entries, "lazy": lazy, "max-degree": max_degree, "best-constant": best_constant,
     "fastest": fastest, "out-degree": out_degree,
 }
 """The weight rules that a topology file can name; all but out-degree are symmetric, for undirected graphs."""
-
-ENTRIES: Mapping[str, Callable[[nx.Graph], Sparse]] = {
-    "metropolis": metropolis_entries, "lazy": lazy_entries, "max-degree": max_degree_entries,
-    "out-degree": out_degree_entries,
-}
-"""The rules with a closed form, edge by edge; the others need a solver."""
-
-
-def _degrees(graph: nx.Graph) -> list[int]:
-    return [graph.degree(i) for i in range(graph.number_of_nodes())]
 
 
 def _constant(graph: nx.Graph, weight: float) -> Sparse:
@@ -207,18 +178,16 @@ def _counts(size: int, counts: Mapping[int, int] | None) -> list[float]:
 
 def slow_weights(W_uniform: np.ndarray | Sparse, W_clips: np.ndarray | Sparse, *,
                  pi: np.ndarray | None = None) -> str | None:
-    """Return a warning where clip weights mix much slower than uniform ones, else None.
+    """Return a warning where clip weights need more than twice the exchanges of uniform ones to ``EPSILON``, else None.
 
-    pi : the stationary distribution of ``W_clips``, the clip counts; a sparse one needs it.
+    pi : the stationary distribution of ``W_clips``, the clip counts; a sparse ``W_clips`` needs it.
 
     A peer with many clips gives nearly no weight to a peer with few, so information between two large peers passes
-    slowly through a small one. The limit is twice the exchanges to ``EPSILON``.
+    slowly through a small one.
     """
     uniform, clips = spectral.slem(W_uniform), spectral.slem(W_clips, pi)
     plain, weighted = spectral.rounds_to(spectral.EPSILON, uniform), spectral.rounds_to(spectral.EPSILON, clips)
-    if plain is not None and weighted is not None and weighted <= 2 * plain:
-        return None
-    if plain is None:
+    if plain is None or (weighted is not None and weighted <= 2 * plain):
         return None
     takes = "never ends" if weighted is None else f"takes {weighted} exchanges instead of {plain}"
     return (f"the clip counts are so unequal that weighting by clips slows gossip: the slem is {clips:.3f} "

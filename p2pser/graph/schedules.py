@@ -13,7 +13,7 @@ from p2pser.base import seeding
 from p2pser.graph import base_k
 from p2pser.graph.graph_kinds import hops, power_of_two
 from p2pser.graph.kind import register_schedule
-from p2pser.graph.mixing import by_hand_entries
+from p2pser.graph.mixing import by_hand
 from p2pser.graph.schedule import Computed, Stochastic
 from p2pser.graph.sparse import Index, Sparse, links
 
@@ -168,8 +168,8 @@ class EpidemicLocal(Random):
         for j in range(self.size):
             for place in shuffled(self.size - 1, self.seed, t, j)[:self.s]:
                 senders[int(place) + (int(place) >= j)].append(j)
-        return by_hand_entries(self.size, ((i, j, 1 / (len(sources) + 1)) for i, sources in enumerate(senders)
-                                           for j in sources))
+        return by_hand(self.size, ((i, j, 1 / (len(sources) + 1)) for i, sources in enumerate(senders)
+                                   for j in sources))
 
 
 @register_schedule("random-matching")

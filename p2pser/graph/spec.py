@@ -152,9 +152,8 @@ class Topology:
         if self.retired:
             return self.without_gaps().entries().spread(self.members, self.size)
         if self.hand:
-            return mixing.by_hand_entries(self.size, self.hand)
-        made = mixing.ENTRIES.get(self.weights)
-        return Sparse.from_dense(mixing.RULES[self.weights](self.graph)) if made is None else made(self.graph)
+            return mixing.by_hand(self.size, self.hand)
+        return mixing.RULES[self.weights](self.graph)
 
     @cached_property
     def _static(self) -> np.ndarray:

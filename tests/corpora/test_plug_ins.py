@@ -22,7 +22,7 @@ from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, NamedClips
 from p2pser.corpora.manifest import Clip
 from p2pser.graph.kind import register_graph, register_schedule
-from p2pser.graph.mixing import by_hand_entries
+from p2pser.graph.mixing import by_hand
 from p2pser.graph.schedule import Computed
 
 
@@ -60,7 +60,7 @@ class Swap(Computed):
         return max(1, self.size - 1)
 
     def compute(self, t):
-        return by_hand_entries(self.size, [(0, t + 1, 0.5), (t + 1, 0, 0.5)])
+        return by_hand(self.size, [(0, t + 1, 0.5), (t + 1, 0, 0.5)])
 '''
 ENTRIES = """[p2pser.corpora]
 diary = diary_package

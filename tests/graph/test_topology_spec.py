@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from p2pser.base.errors import TopologyError
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.graph import mixing
+from p2pser.graph.sparse import Sparse
 from p2pser.graph.spec import PeerEntry, Topology, load, parse, shipped
 
 KEYS = [f"{i:040d}" for i in range(10)]  # digits are Z85 too
@@ -143,7 +144,7 @@ def test_the_digest_leaves_out_what_a_solver_finds_with_other_last_bits(monkeypa
     digests = set()
     for noise in (0.0, 1e-9):
         monkeypatch.setitem(mixing.RULES, "fastest",  # type: ignore[arg-type]
-                            lambda graph, noise=noise: mixing.lazy(graph) + noise)
+                            lambda graph, noise=noise: Sparse.from_dense(mixing.lazy(graph).dense() + noise))
         topology = parse({"graph": {"kind": "ring", "peers": 4}, "weights": "fastest"}, "test")
         assert topology.matrix()[0, 1] == pytest.approx(1 / 6, abs=1e-8)
         digests.add(topology.digest())
