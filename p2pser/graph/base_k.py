@@ -7,8 +7,8 @@ decentralized learning via finite-time convergence". Three constructions, each b
   exchange l averages groups of n_l peers whose ids differ in digit l of that mixed radix alone.
 - The *Simple Base-(k+1)* graph for any n, by the digits of n in base k+1, n = sum_l a_l (k+1)^(p_l), p_1 > p_2 > …:
   part l has a_l blocks of (k+1)^(p_l) peers. First each block averages. Then, part after part, each peer of all later
-  parts averages with one peer of each block of part l, weighted so that part l and the later parts have the overall
-  mean; part l then averages while the next part does the same. The last part only averages over its blocks.
+  parts averages with a peer of each block of part l, weighted so that part l and the later parts have the overall mean;
+  part l then averages while the next part does the same. The last part only averages over its blocks.
 - The *Base-(k+1)* graph: n = p q with p the largest factor for which a hyper-hypercube exists; p Simple Base-(k+1)
   graphs of q peers in parallel, then hyper-hypercubes of p across; or the Simple graph where that is shorter.
 """
@@ -76,7 +76,7 @@ def _smooth_part(n: int, k: int) -> int:
 
 
 def _together(parts: Sequence[Sequence[Exchange]]) -> list[Exchange]:
-    """Run several lists of exchanges on disjoint peers side by side, the shorter ones idle at their end."""
+    """Merge lists of exchanges on disjoint peers; peers of a shorter list are idle at the end."""
     length = max(len(part) for part in parts)
     return [np.concatenate([_NONE, *(part[t] for part in parts if t < len(part))]) for t in range(length)]
 
@@ -84,8 +84,8 @@ def _together(parts: Sequence[Sequence[Exchange]]) -> list[Exchange]:
 def _averaged(groups: Peers) -> Exchange:
     """Return the links among the peers of each group (G, n), with the weight 1/n."""
     size = groups.shape[1]
-    one, other = np.triu_indices(size, 1)
-    u, v = groups[:, one].ravel(), groups[:, other].ravel()
+    first, second = np.triu_indices(size, 1)
+    u, v = groups[:, first].ravel(), groups[:, second].ravel()
     return np.stack([u, v, np.full(len(u), 1 / size)], axis=1)
 
 
@@ -112,7 +112,7 @@ def _simple(peers: Peers, k: int) -> list[Exchange]:
         # From exchange p_1 on, the later parts average with each earlier part in turn.
         line: list[Exchange] = [*inside, *[_NONE] * (power - len(inside) + place)]
         if place + 1 < len(parts):
-            line.append(_taken_in(blocks, parts[place + 1:]))
+            line.append(_absorbed(blocks, parts[place + 1:]))
             line += inside
         # Last, the a_l blocks of the part average, peer by peer.
         line.append(_averaged(np.stack(blocks, axis=1)))
@@ -135,9 +135,9 @@ def _digits(peers: Peers, base: int) -> list[list[Peers]]:
     return parts
 
 
-def _taken_in(blocks: Sequence[Peers], later: Sequence[Sequence[Peers]]) -> Exchange:
-    """Link each peer of the later parts to one peer of each block, so that both sides have the mean of all."""
-    takers = np.concatenate([block for part in later for block in part])
-    weight = len(blocks[0]) / (len(takers) + sum(len(block) for block in blocks))
-    return np.concatenate([np.stack([takers, block[:len(takers)], np.full(len(takers), weight)], axis=1)
+def _absorbed(blocks: Sequence[Peers], later: Sequence[Sequence[Peers]]) -> Exchange:
+    """Return the links from each peer of the later parts to a peer of each block; both sides then have the mean."""
+    peers = np.concatenate([block for part in later for block in part])
+    weight = len(blocks[0]) / (len(peers) + sum(len(block) for block in blocks))
+    return np.concatenate([np.stack([peers, block[:len(peers)], np.full(len(peers), weight)], axis=1)
                            for block in blocks])

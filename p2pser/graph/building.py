@@ -1,4 +1,4 @@
-"""From a parsed topology file to its graph or schedule, and its weights."""
+"""The graph or schedule of a parsed topology file, and its weights."""
 
 from __future__ import annotations
 

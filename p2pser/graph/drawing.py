@@ -33,7 +33,7 @@ PANELS = 4
 
 
 def positions(topology: Topology) -> dict[int, np.ndarray]:
-    """Return the place of each peer: (2,) coordinates by id, by the kind of graph; deterministic."""
+    """Return the coordinates (2,) of each peer by id; deterministic. The kind of graph determines the layout."""
     section = topology.document.get("graph", {})
     kind, size = section.get("kind"), topology.size
     if kind in ("grid", "torus"):
@@ -61,7 +61,7 @@ def positions(topology: Topology) -> dict[int, np.ndarray]:
 
 
 def _apart(at: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """Push peers apart that are closer than about half their mean spacing: their numbers must be readable."""
+    """Move peers apart that are closer than about half their mean distance: their ids must be readable."""
     points = np.array([at[i] for i in range(len(at))])
     least = 0.55 * float(np.ptp(points, axis=0).max()) / math.sqrt(max(1, len(points)))
     for _ in range(200):
@@ -86,7 +86,7 @@ def _lattice(rows: int, columns: int) -> dict[int, np.ndarray]:
 
 
 def _snake(size: int) -> dict[int, np.ndarray]:
-    """Put a chain into the rows of a square, alternating in direction."""
+    """Return the positions of a chain in the rows of a square, alternating in direction."""
     width = max(min(size, 4), math.ceil(math.sqrt(size)))
     at = [divmod(i, width) for i in range(size)]
     return {i: np.array([float(column if row % 2 == 0 else width - 1 - column), -float(row)])
@@ -94,7 +94,8 @@ def _snake(size: int) -> dict[int, np.ndarray]:
 
 
 def _tree(size: int, branching: int) -> dict[int, np.ndarray]:
-    """Put the leaves in a row, in order, and each parent above the middle of its children."""
+    """Return the positions of a tree: the leaves in a row, in order, and each parent above the middle of its children.
+    """
     children = [range(min(size, i * branching + 1), min(size, (i + 1) * branching + 1)) for i in range(size)]
     depth = [0] * size
     for i in range(1, size):
@@ -114,7 +115,7 @@ def _tree(size: int, branching: int) -> dict[int, np.ndarray]:
 
 
 def _hypercube(size: int) -> dict[int, np.ndarray]:
-    """Project the corners: one direction for each bit, chosen so that cubes lie beside each other."""
+    """Return projections of a hypercube's corners: a direction for each bit, so that its cubes do not overlap."""
     bits = size.bit_length() - 1
     steps = [(1.0, 0.0), (0.0, 1.0), (0.42, 0.36)]
     for bit in range(3, bits):  # a copy of the cube so far, alternately to the right and upwards
@@ -125,7 +126,7 @@ def _hypercube(size: int) -> dict[int, np.ndarray]:
 
 
 def _curved(topology: Topology) -> dict[tuple[int, int], float]:
-    """Return the links that would cross other peers as straight lines, with their curvature."""
+    """Return the curvature of the links that would cross other peers as straight lines."""
     section = topology.document.get("graph", {})
     shape = sides(topology.size, section.get("rows"), section.get("columns"))
     if section.get("kind") != "torus" or shape is None:
@@ -173,7 +174,7 @@ def _lines(topology: Topology, exchange: int | None) -> list[tuple[int, int, str
 
 
 def draw_on(axes: Axes, topology: Topology, dead: Collection[int] = (), exchange: int | None = None) -> None:
-    """Draw a topology on matplotlib axes: ids in circles; dead peers grey and crossed out, their links dashed.
+    """Draw a topology on matplotlib axes: ids in circles; dead peers grey and crossed out, with dashed links.
 
     Parameters
     ----------

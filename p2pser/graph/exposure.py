@@ -1,9 +1,9 @@
-"""For how many peers a curious one can solve: what follows by linear algebra from the rows that it receives.
+"""The peers whose rows a curious peer can compute by linear algebra from the rows that it receives.
 
-In a phase of gossip without local work between the exchanges (feature statistics, the final consensus, gossip of
-several exchanges a round) every row that crosses an edge is a known linear combination of the rows with which the peers
-began, since all peers know W. A peer's first row can be solved for where its unit vector lies in the row space of the
-combinations received. An acceleration such as Chebyshev's only recombines the powers of W: the row space is the same.
+In a phase of gossip without local work between the exchanges (feature statistics, the final consensus, several
+exchanges in a round) every row that crosses an edge is a known linear combination of the peers' initial rows, since all
+peers know W. A peer's initial row can be solved for where its unit vector lies in the row space of the combinations
+received. An acceleration such as Chebyshev's only recombines the powers of W: the row space is the same.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from numpy.typing import NDArray
 from p2pser.graph.spec import Topology
 
 SMALLEST = 1e-11
-"""Singular values below this are no knowledge: the rounding of float64 rows (1e-16) would be magnified beyond 1e-5."""
+"""Smaller singular values count as 0: the rounding of float64 rows (1e-16) would be magnified beyond 1e-5."""
 MIXED = 1e-9
-"""The square of what may remain of other peers' rows in one that counts as solved."""
+"""The largest squared share of other peers' rows in a row that counts as solved."""
 EXCHANGES = 64
-"""Exchanges that are looked at."""
+"""The number of exchanges from which the observer solves."""
 ALL_OBSERVERS_UP_TO = 64
-"""Number of peers up to which each is tried as the observer; of more, the one with the most neighbours."""
+"""Number of peers up to which each is an observer; above, only the peer with the most neighbours."""
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What the curious peer that learns most can solve for.
+    """What a curious peer can solve for.
 
-    observer : that peer. peers : the number of other peers whose first row it has. exchanges : after so many.
+    observer : that peer. peers : the number of other peers whose initial row it can compute. exchanges : the number of
+    exchanges after which it can.
     """
 
     observer: int
@@ -40,11 +41,11 @@ class Exposure:
 
 
 def solvable(matrices: Iterable[NDArray[np.float64]], observers: Sequence[int]) -> Iterator[tuple[frozenset[int], int]]:
-    """Yield, after each exchange, the peers whose first rows the observers can solve for together, without their own,
-    and the dimension of the row space.
+    """Yield, after each exchange, the peers (without the observers) whose initial rows the observers can solve for
+    together, and the dimension of the row space.
 
-    matrices : W of each exchange, (N, N), W[i, j] the weight of j's row at peer i. The observers know their own rows,
-    and receive at each exchange the rows of the peers that they mix.
+    matrices : W of each exchange, (N, N), W[i, j] the weight of j's row at peer i. observers : they know their own
+    rows, and receive in each exchange the rows of the peers that they mix.
     """
     combinations: NDArray[np.float64] | None = None
     mixed: NDArray[np.float64] | None = None
@@ -62,22 +63,21 @@ def solvable(matrices: Iterable[NDArray[np.float64]], observers: Sequence[int]) 
 
 
 def exposure(topology: Topology, exchanges: int = EXCHANGES) -> Exposure:
-    """Return what the curious peer of a topology that learns most can solve for within so many exchanges.
-
-    Among several that learn as much, the first that learns it soonest.
-    """
+    """Return the largest of ``exposures``: of the same number of peers the earliest, then that of the lowest id."""
     return max(exposures(topology, exchanges).values(), key=lambda each: (each.peers, -each.exchanges, -each.observer))
 
 
 def exposures(topology: Topology, exchanges: int = EXCHANGES) -> dict[int, Exposure]:
-    """Return what each curious peer can solve for; of more than 64 peers only the one with the most neighbours."""
+    """Return what each curious peer can solve for within so many exchanges, by id; for more than
+    ``ALL_OBSERVERS_UP_TO`` peers only that of the peer with the most neighbours.
+    """
     if topology.size == 1:
         return {0: Exposure(0, 0, 0)}
     schedule = topology.schedule
-    # The row space has its final dimension once it does not grow: in an exchange of a static graph, in a whole period
+    # The row space has its final dimension once it does not grow in an exchange of a static graph, or in a whole period
     # of a schedule.
     patience = 1 if schedule is None else schedule.period or exchanges
-    found = {}
+    result = {}
     for observer in _observers(topology):
         solved, dimensions = [0], [1]
         for peers, dimension in solvable((topology.matrix(t) for t in range(exchanges)), (observer,)):
@@ -86,8 +86,8 @@ def exposures(topology: Topology, exchanges: int = EXCHANGES) -> dict[int, Expos
             full = len(dimensions) > patience and dimensions[-1 - patience] == dimension
             if len(peers) == topology.size - 1 or full:
                 break
-        found[observer] = Exposure(observer, solved[-1], solved.index(solved[-1]))
-    return found
+        result[observer] = Exposure(observer, solved[-1], solved.index(solved[-1]))
+    return result
 
 
 def _observers(topology: Topology) -> Iterable[int]:

@@ -1,4 +1,4 @@
-"""The format of a topology file: its keys, what each may hold, and one sentence for each error."""
+"""The format of a topology file: its keys, their values, and the messages of errors."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&
 """The digits of a key, each five of which are a number of 32 bits."""
 
 NOWHERE = "none"
-"""The address of a peer that cannot be dialled: it listens nowhere and dials its neighbours."""
+"""The address of a peer that cannot be dialled: it only dials its neighbours."""
 
 HandWeights = tuple[tuple[int, int, float], ...]
-"""Weights by hand: (i, j, w), peer j gives the message of peer i the weight w."""
+"""Weights by hand: (i, j, w), where w is the weight of peer i's message at peer j."""
 
 
 def _endpoint(text: str) -> str:
@@ -83,7 +83,7 @@ def _is_weighted_edge(edge: object) -> bool:
             and math.isfinite(weight) and weight != 0)
 
 
-# The description of a field is what an error says that it must be.
+# A message of an error names the field, and its description is the requirement.
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,7 +126,7 @@ class FileForm(_Form):
 
 
 def explain(error: ValidationError, where: str) -> TopologyError:
-    """Return the first of pydantic's errors as a TopologyError in p2pser's own words."""
+    """Return the first of pydantic's errors as a TopologyError in p2pser's words."""
     first = error.errors()[0]
     *section, last = first["loc"] or ("",)
     place = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the document"
@@ -145,7 +145,7 @@ def explain(error: ValidationError, where: str) -> TopologyError:
 
 
 def _requirement(loc: tuple[int | str, ...]) -> str:
-    """Return what the innermost named field of a location must be."""
+    """Return the description of the innermost named field of a location."""
     form: type[BaseModel] = FileForm
     requirement = ""
     for part in loc:

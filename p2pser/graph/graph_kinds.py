@@ -1,4 +1,4 @@
-"""The kinds of graphs that p2pser makes itself, each with its parameters and the sizes that exist."""
+"""The built-in kinds of graphs, each with its parameters and the sizes that exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hops(peers: int) -> list[int]:
 
 
 def cliques(peers: int, clusters: int | None = None) -> list[range]:
-    """Return the peers of each clique of a clustered graph: near-equal sizes, the larger first."""
+    """Return the peers of each clique of a clustered graph: of nearly equal sizes, the larger first."""
     number = round(math.sqrt(peers)) if clusters is None else clusters
     sizes = [peers // number + (place < peers % number) for place in range(number)]
     starts = [sum(sizes[:place]) for place in range(number)]

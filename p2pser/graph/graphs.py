@@ -18,7 +18,7 @@ from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.graph.kind import MAX_PEERS, GraphKind, registered
 
 DRAWS = 1000
-"""The number of draws of a random graph that may be not connected."""
+"""The most draws of a random graph until one is connected."""
 
 
 # ---- building ----------------------------------------------------------------------------------------------
@@ -26,10 +26,10 @@ DRAWS = 1000
 def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
     """Return the connected simple graph of a kind, nodes 0 .. ``peers``-1; a DiGraph for directed kinds.
 
-    ``kind``: one of GRAPHS, or a generator of networkx.generators by name (``barabasi_albert_graph``; its
-    parameters by name; its ``n`` follows from ``peers`` where it is not given). ``seed`` (default 0) for
-    random kinds. Raises TopologyError where the kind or a parameter is unknown (naming the nearest), where
-    the kind has no graph of this size (naming the nearest sizes that exist) or no draw is connected.
+    ``kind``: one of GRAPHS, or the name of a generator of networkx.generators (``barabasi_albert_graph``), whose ``n``
+    follows from ``peers`` where it is not given. ``parameters``: of the kind, with ``seed`` (default 0) for random
+    kinds. Raises TopologyError where the kind or a parameter is unknown (naming the nearest), where the kind has no
+    graph of this size (naming the nearest sizes that exist) or no draw is connected.
 
     >>> sorted(build("ring", 4).edges)
     [(0, 1), (0, 3), (1, 2), (2, 3)]
@@ -47,7 +47,10 @@ def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
 
 
 def fitting(kind: GraphKind, peers: int | None, parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Return (peers, the parameters without the seed); TopologyError where the kind has none of these parameters."""
+    """Return the number of peers and the parameters without the seed.
+
+    Raises TopologyError where the kind does not have these parameters, values or number of peers.
+    """
     if peers is None:
         raise TopologyError(f"graph kind {kind.name!r} needs the number of peers: add 'peers: N' to it")
     _check_size(peers)
@@ -193,9 +196,9 @@ def _size_parameter(make: Callable[..., nx.Graph], peers: int, where: str) -> in
 # ---- checking ----------------------------------------------------------------------------------------------
 
 def _simple(graph: Any, where: str) -> nx.Graph:
-    """Return the graph if it is without parallel links and self-loops; else TopologyError."""
+    """Return the graph. Raises TopologyError where it has parallel links or self-loops."""
     if not isinstance(graph, nx.Graph):
-        raise TopologyError(f"{where} gives no graph but a {type(graph).__name__}; choose another generator")
+        raise TopologyError(f"{where} returns a {type(graph).__name__}, not a graph; choose another generator")
     if graph.is_multigraph():
         raise TopologyError(f"{where} has parallel links (a multigraph); give a simple graph")
     loops = [node for node, _ in nx.selfloop_edges(graph)]
@@ -245,12 +248,12 @@ def _is_connected(graph: nx.Graph) -> bool:
 
 
 def _require_connected(graph: nx.Graph, where: str) -> None:
+    if _is_connected(graph):
+        return
     if graph.is_directed():
-        _require_strongly_connected(graph, where)
-        return
+        raise TopologyError(f"{where} is not strongly connected: {_beyond(graph)}; add directed links until every peer "
+                            "can reach every other")
     parts = sorted((sorted(part) for part in nx.connected_components(graph)), key=lambda part: part[0])
-    if len(parts) == 1:
-        return
     shown = [f"{{{', '.join(map(str, part[:8]))}{', …' if len(part) > 8 else ''}}}" for part in parts[:4]]
     more = f" and {len(parts) - 4} more groups" if len(parts) > 4 else ""
     raise TopologyError(f"{where} is not connected: there is no path between the peers {', '.join(shown)}"
@@ -258,7 +261,7 @@ def _require_connected(graph: nx.Graph, where: str) -> None:
 
 
 def _beyond(graph: nx.DiGraph) -> str:
-    """Return, as a clause, which peers the first incomplete sender cannot reach; empty where all reach all."""
+    """Return a clause on the peers that the first incomplete sender cannot reach; "" where all reach all."""
     peers = set(graph)
     for start in graph:
         beyond = sorted(peers - {start} - nx.descendants(graph, start))
@@ -266,9 +269,3 @@ def _beyond(graph: nx.DiGraph) -> str:
             shown = f"{', '.join(map(str, beyond[:8]))}{', …' if len(beyond) > 8 else ''}"
             return f"messages of peer {start} cannot reach {'peer' if len(beyond) == 1 else 'the peers'} {shown}"
     return ""
-
-
-def _require_strongly_connected(graph: nx.DiGraph, where: str) -> None:
-    if not nx.is_strongly_connected(graph):
-        raise TopologyError(f"{where} is not strongly connected: {_beyond(graph)}; add directed links until every peer "
-                            "can reach every other")

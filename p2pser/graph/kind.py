@@ -1,4 +1,4 @@
-"""What a kind of graph or schedule is, and how a kind is added: by a decorator on the function that makes it."""
+"""Kinds of graphs and schedules, and the decorators that add a kind: on the function that makes it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     def requirement(self, value: object) -> str | None:
-        """Return what ``value`` would have to be (``a whole number, 1 to 200000``), None where it is accepted."""
+        """Return the requirement that ``value`` does not meet (``a whole number, 1 to 200000``); None: it is accepted.
+        """
         if self.choices:
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
         kinds = (int,) if self.type is int else (int, float)
@@ -46,7 +47,7 @@ class GraphKind:
     """A kind of graph or schedule that topology files name: ``graph: {kind: NAME, peers: N, PARAMETER: VALUE}``.
 
     ``make(peers, **parameters)`` returns the graph (a DiGraph for one-way links) or the schedule. ``fits``, called
-    likewise but without the seed, tells whether the kind exists with that many peers; ``needs`` says the same in
+    likewise but without the seed, returns whether the kind exists with that many peers; ``needs`` is the condition in
     words.
     """
 
@@ -66,7 +67,7 @@ class GraphKind:
 def registered(registry: Registry[Any], name: str) -> GraphKind:
     """Return the kind of a name in GRAPHS or SCHEDULES.
 
-    Raises TopologyError where there is none, or where a package adds something else under this name.
+    Raises TopologyError where a package registers something else than a kind under this name.
     """
     kind = registry[name]
     if not isinstance(kind, GraphKind):
@@ -85,15 +86,15 @@ def register_graph(name: str, *, fits: Callable[..., bool] = any_size, needs: st
     """Return a decorator that adds a kind of graph.
 
     The decorated function is ``make(peers, parameter=default, …)``; it returns a connected networkx graph on the nodes
-    0 … ``peers`` - 1, a DiGraph for one-way links. Annotations of the parameters (int, float, ``Literal`` words, each
-    also ``| None``) say what a topology file can set. A parameter ``seed`` marks a random kind, which is drawn again
+    0 … ``peers`` - 1, a DiGraph for one-way links. A topology file can set its parameters, whose annotations are int,
+    float or ``Literal`` words, each also ``| None``. A parameter ``seed`` marks a random kind, which is drawn again
     until the graph is connected. The first line of the docstring is the description.
 
     Parameters
     ----------
     name : the value of ``kind`` in topology files.
     fits : ``fits(peers, **parameters)``, whether the graph exists with that many peers; the seed is not passed.
-    needs : the same in words, for the message when it does not fit: ``"a power of two of peers"``.
+    needs : the condition in words, for the message where it does not fit: ``"a power of two of peers"``.
     limits : the smallest and largest value of numeric parameters. Default: whole numbers 1 to ``MAX_PEERS``, other
         numbers unlimited.
 
@@ -111,8 +112,8 @@ def register_schedule(name: str, *, fits: Callable[..., bool] = any_size, needs:
                       limits: Mapping[str, tuple[float, float]] | None = None) -> Callable[[F], F]:
     """Return a decorator that adds a kind of schedule, as ``register_graph`` adds a kind of graph.
 
-    The decorated function, or class, returns a ``p2pser.graph.schedule.Schedule``, whose mixing matrices depend on
-    nothing but the parameters, the seed and the number of the exchange.
+    The decorated function, or class, returns a ``p2pser.graph.schedule.Schedule``, whose mixing matrices depend only on
+    the parameters, the seed and the number of the exchange. Parameters as in ``register_graph``.
     """
     return _register(SCHEDULES, name, fits, needs, limits or {})
 
@@ -128,7 +129,8 @@ def _register(registry: Registry[Any], name: str, fits: Callable[..., bool], nee
 
 
 def _parameters(make: Callable[..., Any], limits: Mapping[str, tuple[float, float]]) -> dict[str, Parameter]:
-    """Return the parameters of a kind but the number of peers, by the annotations of the function that makes it."""
+    """Return the parameters of a kind without the number of peers, from the annotations of the function that makes it.
+    """
     hints = get_type_hints(make)
     return {name: _parameter(name, hints[name], limits) for name in list(inspect.signature(make).parameters)[1:]}
 

@@ -1,4 +1,4 @@
-"""The lengths of all shortest paths of a graph at once: how far the furthest peer is, and how fast a flood fills."""
+"""The lengths of all shortest paths of a graph: the distance of the furthest peer, and the progress of a flood."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from p2pser.graph.sparse import Array, Index, Sparse
 from p2pser.graph.translations import Convolution
 
 WORDS = 1 << 22
-"""Words of 64 peers that are in memory at once: 32 MB."""
+"""The most words of 64 bits, one bit a peer, in memory at once: 32 MB."""
 _BITS = np.array([bin(i).count("1") for i in range(256)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
 class Balls:
-    """What lies around each peer of a connected graph.
+    """The balls around each peer of a connected graph.
 
-    furthest : the number of links to the furthest peer, (N,).
-    total : sum over the distances s = 0 .. furthest of the costs of the peers that are at most s away, (N,).
-    count : (s, N) how many peers are at most s away, for the first few s.
+    furthest : (N,), the number of links to the furthest peer.
+    total : (N,), the sum over the radii s = 0 .. furthest of the costs of the peers within s links.
+    count : (s, N), the number of peers within s links, for the first few s.
     """
 
     furthest: Index
@@ -32,8 +32,12 @@ class Balls:
 def balls(W: Sparse, costs: Index, same: Convolution | None = None, first: int = 16) -> Balls:
     """Return the balls around all peers over the links of a symmetric, connected W.
 
-    costs : (N,) of each peer; equal within each 64 peers from a multiple of 64 on. same : W as a convolution, where it
-    is one. first : for how many s ``count`` is wanted.
+    Parameters
+    ----------
+    W : symmetric and connected.
+    costs : (N,) of each peer; equal within each 64 peers from a multiple of 64 on.
+    same : W as a convolution, where it is one.
+    first : the number of radii s in ``count``.
     """
     size = W.size
     starts = np.searchsorted(W.to, np.arange(size))
@@ -49,7 +53,7 @@ def balls(W: Sparse, costs: Index, same: Convolution | None = None, first: int =
         furthest = np.maximum(furthest, most)
     count = np.zeros((first, size), dtype=np.int64)
     for _, steps, filled, near in parts:
-        # After the last step all origins are there, for as long as the furthest of all takes.
+        # After its last step this batch has all origins, until the furthest batch is complete.
         total += filled[0] + filled[1] * (furthest - steps)
         count += near
     return Balls(furthest, total, count)
@@ -57,10 +61,11 @@ def balls(W: Sparse, costs: Index, same: Convolution | None = None, first: int =
 
 def _filling(W: Sparse, origins: Index, costs: Index, first: int
              ) -> tuple[Index, int, tuple[Array, float], Index]:
-    """Let the values of ``origins`` flood the graph.
+    """Simulate a flood of the values of ``origins``.
 
-    Return the distance of the furthest of them from each peer (N,), the number of steps, (the sum over the steps of the
-    costs that are there (N,), the costs of all), and how many are there at the ``first`` steps.
+    Return the distance of the furthest origin from each peer (N,), the number of steps, (the sum over the steps of the
+    costs of the values at each peer (N,), the costs of all), and the number of values at each peer in the ``first``
+    steps.
     """
     size, words = W.size, -(-len(origins) // 64)
     reach = np.zeros((size, words), dtype=np.uint64)
@@ -108,7 +113,7 @@ def _search(W: Sparse, starts: Index, origin: Index) -> Index:
 
 def _around_one(same: Convolution, away: Index, costs: Index, first: int) -> Balls:
     size, most = len(away), int(away.max())
-    left = (most + 1 - away).astype(np.float64)  # for how many of the distances a peer counts
+    left = (most + 1 - away).astype(np.float64)  # the number of radii within which a peer is
     frequencies = np.fft.fftn(left.reshape(same.shape)), np.fft.fftn(costs.astype(np.float64).reshape(same.shape))
     total = np.fft.ifftn(np.conj(frequencies[0]) * frequencies[1]).real.ravel()
     near = np.array([(away <= s).sum() for s in range(first)], dtype=np.int64)

@@ -1,7 +1,6 @@
-"""Topology files in which some peers have left for good. Their ids stay theirs: folders, keys and recordings name them.
+"""Topology files in which some peers have left for good. Their ids are not used again: folders and keys name them.
 
-The graph is that of the others: it is read from a document without gaps in the ids, whose peers then get their ids
-back.
+The graph of the others is read from a document without gaps in the ids, whose peers then get their ids back.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import networkx as nx
 
 from p2pser.base.errors import TopologyError
 from p2pser.graph.file_format import FileForm
+from p2pser.graph.kind import MAX_PEERS
 
 
 def members_of(form: FileForm, where: str, peers: int | None) -> tuple[tuple[int, ...], int]:
@@ -27,8 +27,10 @@ def members_of(form: FileForm, where: str, peers: int | None) -> tuple[tuple[int
     if size is None:
         raise TopologyError(f"{where}: with retired peers the graph must give its number of ids, theirs included: add "
                             "'peers' to it")
+    size = min(size, MAX_PEERS)
     if not all(0 <= i < size for i in retired):
-        raise TopologyError(f"{where}: retired names peer {max(retired)}, but ids go from 0 to {size - 1}")
+        wrong = next(i for i in form.retired if not 0 <= i < size)
+        raise TopologyError(f"{where}: retired names peer {wrong}, but ids go from 0 to {size - 1}")
     if len(retired) >= size:
         raise TopologyError(f"{where}: all peers are retired")
     used = {end for edge in graph.edges or () for end in edge}
@@ -40,13 +42,14 @@ def members_of(form: FileForm, where: str, peers: int | None) -> tuple[tuple[int
 
 
 def without_gaps(document: Mapping[str, Any], form: FileForm, members: Sequence[int]) -> dict[str, Any]:
-    """Return the document of the members alone, which have the ids 0, 1, … in it."""
+    """Return the document of the members alone, with the ids 0, 1, …; ids that do not exist stay, and are refused."""
     place = {i: k for k, i in enumerate(members)}
     graph = {**document["graph"], "peers": len(members)}
     if form.graph.edges is not None:
         graph["edges"] = [[place.get(i, i), place.get(j, j)] for i, j in form.graph.edges]
-    plain = {**document, "graph": graph, "peers": {place[i]: entry for i, entry in document.get("peers", {}).items()
-                                                   if i in place}}
+    plain = {**document, "graph": graph,
+             "peers": {place.get(i, i): entry for i, entry in document.get("peers", {}).items()
+                       if i not in form.retired}}
     if isinstance(form.weights, tuple):
         plain["weights"] = {"edges": [[place.get(i, i), place.get(j, j), w] for i, j, w in form.weights]}
     if form.hub is not None:

@@ -1,7 +1,7 @@
-"""A schedule: the mixing matrix W_t of each exchange t = 0, 1, 2, … Pure in (seed, t): every peer computes it.
+"""Schedules: the mixing matrix W_t of each exchange t = 0, 1, 2, …, a function of (seed, t) that every peer computes.
 
-W_t[i, j] is the weight that peer i gives to the message of peer j; where it is not 0, j sends to i at exchange t. The
-exchange index counts all training exchanges: t = round * slots + slot.
+W_t[i, j] is the weight of peer j's message at peer i; where it is not 0, j sends to i at exchange t. The index counts
+all training exchanges: t = round * slots + slot.
 """
 
 from __future__ import annotations
@@ -71,14 +71,15 @@ def frozen(W: np.ndarray) -> np.ndarray:
 
 
 def stochastic_of(matrices: Iterable[Sparse], where: str) -> Stochastic:
-    """Return how all matrices are stochastic; TopologyError where neither all rows nor all columns sum to 1."""
+    """Return the stochasticity of all matrices; TopologyError where neither all rows nor all columns sum to 1."""
     rows = columns = True
     for W in matrices:
         rows = rows and _all_one(W.own + np.bincount(W.to, W.weight, W.size))
         columns = columns and _all_one(W.own + np.bincount(W.source, W.weight, W.size))
     if not rows and not columns:
         raise TopologyError(f"{where}: neither the rows nor the columns of all mixing matrices sum to 1, so that no "
-                            "algorithm keeps a mean; combine files of one sort, column-stochastic ones for push-sum")
+                            "algorithm keeps a mean; combine files that are all row-stochastic, or, for push-sum, all "
+                            "column-stochastic")
     return "doubly" if rows and columns else "row" if rows else "column"
 
 
@@ -95,22 +96,19 @@ def is_directed(W: Sparse) -> bool:
 FEW = 256
 """Up to this number of peers 24 dense matrices are cached (12 MB at most), for more peers 2."""
 MOST_RANDOM = 2048
-"""Peers of a schedule that is drawn anew: any two of them may be linked, which are 2 million links."""
+"""The most peers of a schedule that is drawn for each exchange: any two of them may be linked (2 million links)."""
 
 
-@lru_cache(maxsize=24)
-def _remembered(schedule: Computed, t: int) -> np.ndarray:
+def _dense(schedule: Computed, t: int) -> np.ndarray:
     return frozen(schedule.compute(t).dense())
 
 
-@lru_cache(maxsize=2)
-def _remembered_briefly(schedule: Computed, t: int) -> np.ndarray:
-    return frozen(schedule.compute(t).dense())
+_of_few, _of_many = lru_cache(maxsize=24)(_dense), lru_cache(maxsize=2)(_dense)
 
 
 @dataclass(frozen=True)
 class Computed:
-    """The base class of schedules that compute W_t from a few plain fields when it is needed."""
+    """The base class of schedules that compute W_t from a few plain fields."""
 
     size: int
 
@@ -130,20 +128,21 @@ class Computed:
 
     def entries(self, t: int) -> Sparse:
         """Return the entries of W of exchange ``t``."""
-        if t < 0:
-            raise TopologyError(f"there is no exchange {t} in a schedule: the first is 0")
-        return self.compute(t if self.period is None else t % self.period)
+        return self.compute(self._within(t))
 
     def matrix(self, t: int) -> np.ndarray:
         """Return W of exchange ``t``: (N, N) float64, read-only."""
+        return (_of_few if self.size <= FEW else _of_many)(self, self._within(t))
+
+    def _within(self, t: int) -> int:
+        """Return the exchange within the period."""
         if t < 0:
             raise TopologyError(f"there is no exchange {t} in a schedule: the first is 0")
-        remembered = _remembered if self.size <= FEW else _remembered_briefly
-        return remembered(self, t if self.period is None else t % self.period)
+        return t if self.period is None else t % self.period
 
     @property
     def stochastic(self) -> Stochastic:
-        """How all W_t are stochastic."""
+        """The stochasticity of all W_t."""
         return "doubly"
 
     @property
@@ -236,9 +235,9 @@ class Alternating:
 
     @property
     def stochastic(self) -> Stochastic:
-        """How all W_t are stochastic."""
-        sorts = {part.stochastic for part in self.parts} - {"doubly"}
-        return sorts.pop() if sorts else "doubly"
+        """The stochasticity of all W_t."""
+        others = [part.stochastic for part in self.parts if part.stochastic != "doubly"]
+        return others[0] if others else "doubly"
 
     @property
     def directed(self) -> bool:

@@ -1,4 +1,4 @@
-"""The kinds of schedules: graphs that change with each exchange, so that few messages reach consensus."""
+"""The built-in kinds of schedules: graphs that change with each exchange, so that few messages reach consensus."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p2pser.graph.sparse import Index, Sparse, links
 
 
 def _halves(size: int, linked: Sequence[tuple[Index, Index]]) -> Sparse:
-    """Return W in which peers ``to`` give their ``source`` half of the weight, for each (to, source)."""
+    """Return W with the weight 1/2 of peers ``source`` at peers ``to``, for each (to, source)."""
     none = np.zeros(0, dtype=np.int64)
     to, source = (np.concatenate([none, *(pair[end] for pair in linked)]) for end in (0, 1))
     return Sparse.of(size, to, source, np.full(len(to), 0.5))
@@ -53,7 +53,7 @@ class OnePeerExponential(Computed):
 @register_schedule("one-peer-hypercube", fits=power_of_two, needs="a power of two of peers")
 @dataclass(frozen=True)
 class OnePeerHypercube(Computed):
-    """At exchange t, pairs average whose ids differ in bit t mod log2 N: consensus in log2 N exchanges.
+    """At exchange t, peers whose ids differ in bit t mod log2 N average: consensus in log2 N exchanges.
 
     The one-peer form of the hypercube (Shi et al. 2016, "Finite-time convergent gossiping"); N a power of two.
     """
@@ -154,12 +154,12 @@ class EpidemicLocal(Random):
 
     @property
     def stochastic(self) -> Stochastic:
-        """Row-stochastic, unless every peer sends to every other."""
+        """Row-stochastic, unless every peer sends to all others."""
         return "row" if self.s < self.size - 1 else "doubly"
 
     @property
     def directed(self) -> bool:
-        """A receiver need not have drawn its sender."""
+        """Whether a peer may receive from one that it does not send to."""
         return self.s < self.size - 1
 
     def compute(self, t: int) -> Sparse:
@@ -180,5 +180,5 @@ class RandomMatching(Random):
     def compute(self, t: int) -> Sparse:
         """Return W_t."""
         order, even = shuffled(self.size, self.seed, t), self.size // 2 * 2
-        one, other = order[0:even:2], order[1:even:2]
-        return _halves(self.size, [(one, other), (other, one)])
+        first, second = order[0:even:2], order[1:even:2]
+        return _halves(self.size, [(first, second), (second, first)])

@@ -1,6 +1,6 @@
-"""Mixing matrices by their entries: memory and time grow with the links, not with the square of the peers.
+"""Sparse mixing matrices: memory and time grow with the links, not with the square of the number of peers.
 
-No SciPy here but in ``Sparse.csr``: each peer process reads weights, and SciPy's sparse matrices cost it 30 MB.
+Only ``Sparse.csr`` imports SciPy: each peer process reads weights, and SciPy's sparse matrices cost it 30 MB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p2pser.base.errors import TopologyError
 
 DENSE_PEERS = 10_000
-"""Peers up to which a dense matrix is made: 0.8 GB."""
+"""The most peers of a dense matrix: 0.8 GB."""
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -25,9 +25,9 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """A mixing matrix W (N, N): peer ``to[e]`` gives the message of ``source[e]`` the weight ``weight[e]``, not 0.
+    """A mixing matrix W (N, N): W[to[e], source[e]] = weight[e], not 0, and the diagonal is ``own`` (N,).
 
-    The entries ascend by (to, source), and none is on the diagonal, which is ``own`` (N,).
+    The entries ascend by (to, source), and none is on the diagonal.
     """
 
     to: Index
@@ -65,8 +65,7 @@ class Sparse:
         """Return W (N, N). Raises TopologyError for more than ``DENSE_PEERS``."""
         if self.size > DENSE_PEERS:
             raise TopologyError(f"a dense matrix of {self.size} peers is needed here, {8e-9 * self.size**2:.0f} GB: "
-                                "what needs one (theory, drawing, some algorithms) is for at most "
-                                f"{DENSE_PEERS} peers")
+                                f"theory, drawing and some algorithms need one, for at most {DENSE_PEERS} peers")
         W = np.zeros((self.size, self.size))
         W[self.to, self.source] = self.weight
         W[np.diag_indices(self.size)] = self.own
@@ -82,7 +81,7 @@ class Sparse:
         return csr_matrix((entries, places), shape=(self.size, self.size))
 
     def without(self, cut: Collection[tuple[int, int]]) -> Sparse:
-        """Return W after both directions of the cut edges have given their weight home."""
+        """Return W without the cut edges, both ways, whose weight each end adds to its own."""
         if not cut:
             return self
         places = [a * self.size + b for i, j in cut for a, b in ((i, j), (j, i))]
@@ -92,7 +91,7 @@ class Sparse:
         return Sparse(self.to[~gone], self.source[~gone], self.weight[~gone], own)
 
     def isolated(self, peers: Collection[int]) -> Sparse:
-        """Return W without the edges of some peers: the others keep the weight of these, who keep all of theirs."""
+        """Return W without the edges of some peers, whose weight both ends of an edge add to their own."""
         if not peers:
             return self
         out = np.zeros(self.size, dtype=bool)
@@ -112,7 +111,7 @@ class Sparse:
         return Sparse(place[self.to[inside]], place[self.source[inside]], self.weight[inside], self.own[members])
 
     def spread(self, peers: Sequence[int], size: int) -> Sparse:
-        """Return W of ``size`` peers, in which ``peers`` (ascending) have these weights and the others are alone."""
+        """Return W of ``size`` peers, in which ``peers`` (ascending) have these weights and the others no edges."""
         place, own = np.array(peers, dtype=np.int64), np.ones(size)
         own[place] = self.own
         return Sparse(place[self.to], place[self.source], self.weight, own)

@@ -7,15 +7,15 @@
     weights: metropolis                # or another rule of mixing.RULES, or {edges: [[i, j, w], …]} by hand
     hub: 0                             # optional, for a star: this peer is a server (federated learning)
     epoch: 1                           # optional: raised by each change of the file during a run, default 0
-    retired: [2]                       # optional: peers that have left for good; their ids stay theirs
+    retired: [2]                       # optional: peers that have left for good; their ids are not used again
     peers:                             # optional
       0: {address: "tcp://192.0.2.10:5700", listen: "tcp://*:5700", key: "40 characters"}
-      1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, none dials it
+      1: {address: none, key: "40 characters"}      # behind a firewall: it dials its neighbours, which cannot dial it
     signed: {by: …, signature: …}      # optional: its author's signature (p2pser topology sign, base/signing.py)
 
-``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: peer j
-gives the message of peer i the weight w, and on undirected graphs i gives j's the same unless [j, i, …] says
-otherwise. ``{kind: sequence, files: [a.yaml, b.yaml], each: 1}`` uses the graphs and weights of several files in turn.
+``{edges: [[0, 1], …], directed: true}`` gives directed links: 0 sends to 1. Weights by hand name every link: w is the
+weight of peer i's message at peer j, and on undirected graphs also of j's at i, unless there is an entry [j, i, …].
+``{kind: sequence, files: [a.yaml, b.yaml], each: 1}`` uses the graphs and weights of several files in turn.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class PeerEntry:
 class Topology:
     """A graph of peers and its mixing weights.
 
-    ``graph`` has the nodes 0 .. N-1, is undirected, connected but for retired peers, without self-loops, and frozen. It
-    holds every link that any exchange uses: the union of a schedule's graphs, directed links without their direction.
+    ``graph`` has the nodes 0 .. N-1, is undirected, connected except for retired peers, without self-loops, and frozen.
+    It holds every link that any exchange uses: the union of a schedule's graphs, and directed links without direction.
     """
 
     name: str
@@ -72,13 +72,13 @@ class Topology:
     document: Mapping[str, Any]
     """The parsed file, with ``--peers`` and the seed applied."""
     hub: int | None = None
-    """The centre of a star that averages for all others, its clients, and holds no recordings; None: no server."""
+    """The centre of a star, a server that averages for all others and holds no recordings; None: no server."""
     schedule: Schedule | None = None
     """None: the static, undirected ``graph`` with symmetric ``weights``."""
     hand: HandWeights = ()
     """Symmetric weights by hand, (i, j, W_ij) of both directions of every link."""
     epoch: int = 0
-    """Which of the files of a run it is: a later one replaces it while the run goes on."""
+    """The number of changes of the run's topology file: a file of a later epoch replaces it during the run."""
     retired: tuple[int, ...] = ()
     """The peers that have left for good, ascending: nodes of ``graph`` without links."""
     signed_by: str | None = None
@@ -96,7 +96,7 @@ class Topology:
         return tuple(i for i in range(self.size) if i not in self.retired)
 
     def without_gaps(self) -> Topology:
-        """Return the topology of the members alone, with the ids 0, 1, …"""
+        """Return the topology without the retired peers, with the ids 0, 1, …"""
         if not self.retired:
             return self
         place = {i: k for k, i in enumerate(self.members)}
@@ -119,7 +119,7 @@ class Topology:
 
     @property
     def stochastic(self) -> Stochastic:
-        """How all W are stochastic: ``doubly``, as symmetric ones are, else only by ``row`` or ``column``."""
+        """The stochasticity of all W: ``doubly``, as symmetric ones are, else only ``row`` or ``column``."""
         return "doubly" if self.schedule is None else self.schedule.stochastic
 
     def matrix(self, t: int = 0, counts: Mapping[int, int] | None = None) -> np.ndarray:
@@ -176,14 +176,14 @@ class Topology:
         """Return 32 hex digits of what must be equal on all peers: size, edges, schedule, weights.
 
         The name, the addresses and the keys are left out: they may differ between sites, and change during a run. Each
-        peer admits the keys in its own file. The epoch is compared apart, and so are weights that a solver found, whose
-        last bits differ between machines.
+        peer admits the keys in its own file. Peers compare the epoch separately, and also the weights of a solver,
+        whose last bits differ between machines.
         """
         content: dict[str, Any] = {
             "size": self.size,
             "edges": sorted([min(u, v), max(u, v)] for u, v in self.graph.edges),
             "weights": self.weights,
-            "keys": [],  # they once counted: digests of files without keys stay what they are
+            "keys": [],  # earlier versions had the keys here: the digests of files without keys stay the same
         }
         if self.hub is not None:
             content["hub"] = self.hub
@@ -240,19 +240,19 @@ def load(name_or_path: str, peers: int | None = None, seed: int = 0) -> Topology
 
 def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Topology:
     if path.suffix.lower() == ".graphml":
-        return _parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed, nested)
+        return parse({"graph": {"graphml": str(path.resolve())}}, str(path), path.stem, None, peers, seed, nested)
     text = read_text(path, "the topology file", TopologyError, LARGEST_YAML)
     where = f"the topology file {path}"
     document = read_yaml(text, where, TopologyError)
     if not isinstance(document, Mapping) or SIGNED not in document:
-        return _parse(document, str(path), path.stem, path.parent, peers, seed, nested)
+        return parse(document, str(path), path.stem, path.parent, peers, seed, nested)
     by = author(read_yaml(text, where, TopologyError, plain=True), where, TopologyError)
     unsigned = {name: value for name, value in document.items() if name != SIGNED}
-    return replace(_parse(unsigned, str(path), path.stem, path.parent, peers, seed, nested), signed_by=by)
+    return replace(parse(unsigned, str(path), path.stem, path.parent, peers, seed, nested), signed_by=by)
 
 
 def parse(document: Any, where: str, name: str = "topology", folder: Path | None = None,
-          peers: int | None = None, seed: int = 0) -> Topology:
+          peers: int | None = None, seed: int = 0, nested: bool = False) -> Topology:
     """Return the topology of a parsed document.
 
     Parameters
@@ -263,17 +263,13 @@ def parse(document: Any, where: str, name: str = "topology", folder: Path | None
     folder : the folder that the paths of GraphML files and of a sequence's files are relative to.
     peers : the number of peers, instead of the document's.
     seed : the seed of random graphs where the document gives none.
+    nested : whether the document is a part of a sequence, and cannot be a sequence itself.
 
     Raises
     ------
     TopologyError
         Where the document is malformed, or its graph does not exist or is not connected.
     """
-    return _parse(document, where, name, folder, peers, seed, nested=False)
-
-
-def _parse(document: Any, where: str, name: str, folder: Path | None, peers: int | None, seed: int,
-           nested: bool) -> Topology:
     if not isinstance(document, Mapping):
         raise TopologyError(f"{where} must hold a mapping with the key 'graph', not {_kind_of(document)}")
     try:
@@ -311,7 +307,7 @@ def _with_retired(document: Mapping[str, Any], form: FileForm, where: str, name:
                   peers: int | None, seed: int) -> Topology:
     """Return the topology of a document in which some peers have left for good."""
     members, size = retiring.members_of(form, where, peers)
-    made = _parse(retiring.without_gaps(document, form, members), where, name, folder, None, seed, nested=False)
+    made = parse(retiring.without_gaps(document, form, members), where, name, folder, None, seed)
     if made.schedule is not None or form.graph.graphml is not None:
         raise TopologyError(f"{where}: peers can be retired from static undirected graphs of a kind or of edges only")
     section = {**made.document["graph"], "peers": size}

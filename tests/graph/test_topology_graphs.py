@@ -191,7 +191,7 @@ def test_generators_of_networkx(
     ("nx", 8, {}, r"there is no graph kind"),
     ("itertools", 8, {}, r"there is no graph kind"),
     ("__builtins__", 8, {}, r"there is no graph kind"),
-    ("random_powerlaw_tree_sequence", None, {"n": 8, "tries": 10_000}, r"gives no graph but a list"),
+    ("random_powerlaw_tree_sequence", None, {"n": 8, "tries": 10_000}, r"returns a list, not a graph"),
 ])
 def test_generators_refused(
     name: str, peers: int | None, parameters: dict[str, object], message: str
