@@ -1,4 +1,4 @@
-"""The eigenvalues of a mixing matrix: how fast gossip reaches consensus.
+"""The eigenvalues of a mixing matrix, which give the speed of gossip.
 
 With slem = max(|lambda_2|, |lambda_N|), the second largest eigenvalue modulus of W, each exchange shrinks the
 distance to consensus at least by that factor (Boyd et al. 2006, "Randomized gossip algorithms"): in the
@@ -79,7 +79,7 @@ def _sparse_slem(W: Sparse, pi: np.ndarray | None) -> float:
     balanced = diags(root) @ W.csr() @ diags(1 / root)
     balanced = ((balanced + balanced.T) / 2).tocsr()
     away = LinearOperator(balanced.shape, lambda x: balanced @ x - root * (root @ x), dtype=np.float64)
-    # A start without chance: what ARPACK draws by itself differs from call to call.
+    # A deterministic start: ARPACK's own differs from call to call.
     start = np.random.Generator(np.random.Philox(W.size)).normal(size=W.size)
     start -= root * (root @ start)
     try:
@@ -92,7 +92,7 @@ def _sparse_slem(W: Sparse, pi: np.ndarray | None) -> float:
 
 
 def _near_one(balanced: Any, start: np.ndarray) -> np.ndarray:
-    """Return the second largest eigenvalue where many crowd below 1, as on a long chain: by inverse iteration."""
+    """Return the second largest eigenvalue by inverse iteration: many are close to 1, as those of a long chain."""
     from scipy.sparse import identity
     from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 

@@ -25,7 +25,7 @@ def diameter(graph: nx.Graph) -> int:
     before: dict[int, int] = {}
     reached, links = {i: 1 << i for i in graph}, -1
     while reached != before:
-        # One more link for all peers at once. Sets are the bits of whole numbers, as every peer process needs this and
+        # The next link for all peers at once. Sets are the bits of whole numbers, as every peer process needs this and
         # SciPy's sparse graphs would cost each of them 30 MB.
         before = reached
         reached = {i: reduce(or_, (before[j] for j in near), before[i]) for i, near in neighbours.items()}
@@ -38,7 +38,7 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
 
     Keys: name, peers, edges (links, each counted once), directed, connected, degree {min, mean, max},
     diameter (links), slem, spectral_gap, rounds_to_1e-6 (exchanges of plain gossip; None: never), weights,
-    exposure {peers, exchanges} (for how many others a curious peer can solve, and after how many exchanges).
+    exposure {peers, exchanges} (the most peers whose rows a curious peer can compute, and after how many exchanges).
 
     For schedules and directed links, edges and diameter count all links that any exchange uses, degree is the number of
     messages that a peer sends in an exchange, slem the contraction per exchange; further keys: stochastic, period
@@ -47,35 +47,27 @@ def summarise(topology: Topology, parameters: int = PARAMETERS) -> dict[str, Any
     """
     topology = topology.without_gaps()
     graph, seen = topology.graph, exposure(topology)
-    facts = {
+    more: dict[str, Any] = {}
+    if topology.schedule is None:
+        sent, slem = np.array([degree for _, degree in graph.degree]), spectral.slem(topology.entries())
+        rounds = spectral.rounds_to(1e-6, slem)
+    else:
+        sent, speed = theory.messages(topology), theory.convergence(topology)
+        slem, rounds, more = speed.per_exchange, speed.rounds, _exchanges(topology, sent, speed, parameters)
+    return {
         "name": topology.name,
         "peers": topology.size,
         "edges": graph.number_of_edges(),
         "directed": topology.directed,
         "connected": nx.is_connected(graph),
-    }
-    if topology.schedule is None:
-        degrees = [degree for _, degree in graph.degree]
-        slem = spectral.slem(topology.entries())
-        return facts | {
-            "degree": {"min": min(degrees), "mean": sum(degrees) / len(degrees), "max": max(degrees)},
-            "diameter": diameter(graph),
-            "slem": slem,
-            "spectral_gap": 1.0 - slem,
-            "rounds_to_1e-6": spectral.rounds_to(1e-6, slem),
-            "weights": topology.weights,
-            "exposure": {"peers": seen.peers, "exchanges": seen.exchanges},
-        }
-    sent, speed = theory.messages(topology), theory.convergence(topology)
-    return facts | {
         "degree": {"min": int(sent.min()), "mean": float(sent.mean()), "max": int(sent.max())},
         "diameter": diameter(graph),
-        "slem": speed.per_exchange,
-        "spectral_gap": 1.0 - speed.per_exchange,
-        "rounds_to_1e-6": speed.rounds,
+        "slem": slem,
+        "spectral_gap": 1.0 - slem,
+        "rounds_to_1e-6": rounds,
         "weights": topology.weights,
         "exposure": {"peers": seen.peers, "exchanges": seen.exchanges},
-        **_exchanges(topology, sent, speed, parameters),
+        **more,
     }
 
 

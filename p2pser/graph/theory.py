@@ -1,8 +1,8 @@
 """Convergence of gossip on a topology, schedules included, in theory and measured from a random start.
 
 The distance to consensus of rows X is ||X - 1 mean(X)||. With doubly stochastic W_t, exchanges 1 … t reduce it at
-least to the fraction ||W_t … W_1 - 11^T/N||_2, the largest singular value on the disagreement space, which some start
-attains. Where only rows or only columns sum to 1, the limit is another mean (or, with push-sum, a ratio), and the
+least to the fraction ||W_t … W_1 - 11^T/N||_2, the largest singular value on the disagreement space, which some initial
+X attains. Where only rows or only columns sum to 1, the limit is another mean (or, with push-sum, a ratio), and the
 asymptotic rate is the second largest eigenvalue modulus of the product over one period. Random schedules have a
 mean-square rate: the square root of the largest eigenvalue of E[W^T (I - 11^T/N) W] on the disagreement space (Boyd et
 al. 2006), estimated over draws.
@@ -27,14 +27,14 @@ from p2pser.graph.spectral import EPSILON
 DRAWS = 100
 """The number of exchanges over which the rate of a random schedule is estimated, up to 200 peers."""
 EXACT = 1e-12
-"""Consensus is exact below this distance, which is rounding."""
+"""Smaller distances are rounding errors: consensus is exact."""
 PATIENCE = 20_000
 """A measurement stops after this number of exchanges."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """How fast gossip on a topology reaches consensus."""
+    """The speed at which gossip on a topology reaches consensus."""
 
     period: int | None
     """The number of exchanges after which the schedule repeats; 1: static; None: random."""
@@ -58,7 +58,7 @@ def distance(P: np.ndarray) -> float:
 
 @lru_cache(maxsize=16)
 def convergence(topology: Topology) -> Convergence:
-    """Return how fast gossip on a topology converges."""
+    """Return the speed of gossip on a topology."""
     schedule = topology.schedule
     period = 1 if schedule is None else schedule.period
     if period is None:
@@ -80,7 +80,9 @@ def convergence(topology: Topology) -> Convergence:
 
 
 def _rounds(product: np.ndarray, period: int, matrix: Callable[[int], np.ndarray]) -> int | None:
-    """Return the fewest exchanges to EPSILON, more than a period: by powers of the product, then single exchanges."""
+    """Return the fewest exchanges to EPSILON, where one period does not suffice: by powers of its product, then single
+    exchanges.
+    """
     powers = [product]  # product^(2^k)
     while distance(powers[-1]) > EPSILON:
         if len(powers) > 50 or distance(powers[-1]) >= 1 - EXACT:
@@ -102,7 +104,7 @@ def _mean_square(topology: Topology) -> float:
     schedule, size = topology.schedule, topology.size
     if size < 2:
         return 0.0
-    if isinstance(schedule, Random):  # all peers are alike, so all eigenvalues equal their mean
+    if isinstance(schedule, Random):  # invariant to permutations of peers, so all eigenvalues equal their mean
         squares = [float((_centred(topology.matrix(t)) ** 2).sum()) for t in range(_draws(size))]
         return float(np.sqrt(np.mean(squares) / (size - 1)))
     turn = schedule.turn if isinstance(schedule, Alternating) else 1  # a sequence with random parts: turn by turn
@@ -116,7 +118,7 @@ def _mean_square(topology: Topology) -> float:
 
 
 def _draws(size: int) -> int:
-    """Return the number of exchanges to estimate over: fewer for many peers, whose matrices vary less."""
+    """Return the number of exchanges of an estimate: fewer for many peers, whose matrices vary less."""
     return max(10, min(DRAWS, 20_000 // size))
 
 
@@ -130,8 +132,8 @@ def _centred(W: np.ndarray) -> np.ndarray:
 def measured(topology: Topology, eps: float = EPSILON, seed: int = 0, columns: int = 16) -> int | None:
     """Return the number of exchanges from a normal random start (N, ``columns``) to ``eps`` of its first distance.
 
-    Column-stochastic topologies are measured as push-sum: rows divided by weights, the distance to the true mean. Row-
-    stochastic ones by the distance to the current mean. None where PATIENCE is exceeded.
+    Column-stochastic topologies are measured as push-sum: by the distance of rows divided by weights to the initial
+    mean. Row-stochastic ones by the distance to the current mean. None where PATIENCE is exceeded.
 
     Parameters
     ----------
@@ -159,7 +161,9 @@ def measured(topology: Topology, eps: float = EPSILON, seed: int = 0, columns: i
 
 
 def messages(topology: Topology) -> np.ndarray:
-    """Return the messages that each peer sends in each exchange of a period (random: of some exchanges): (T, N) int."""
+    """Return the number of messages that each peer sends in each exchange of a period (random: of some exchanges),
+    (T, N) int64.
+    """
     schedule = topology.schedule
     period = 1 if schedule is None else schedule.period
     used = [topology.matrix(t) != 0 for t in range(_draws(topology.size) if period is None else period)]
@@ -169,7 +173,7 @@ def messages(topology: Topology) -> np.ndarray:
 def chebyshev(k: np.ndarray, slem: float) -> np.ndarray:
     """Return the worst-case contraction after k exchanges of the Chebyshev semi-iteration: 1 / T_k(1 / slem).
 
-    k: integers >= 0. slem: in (0, 1). Golub and Varga, Numerische Mathematik 3 (1961), with
+    k : integers >= 0. slem : in (0, 1). Golub and Varga, Numerische Mathematik 3 (1961), with
     rho = slem / (1 + sqrt(1 - slem^2)): 2 rho^k / (1 + rho^(2k)).
     """
     rho = slem / (1 + np.sqrt(1 - slem**2))

@@ -1,7 +1,7 @@
-"""Graphs that look the same from every peer: rings, tori, hypercubes, complete and exponential graphs.
+"""Vertex-transitive graphs: rings, tori, hypercubes, complete and exponential graphs.
 
 Where the ids are a grid that wraps around and each link is the same step for all peers, W is a convolution: the Fourier
-transform has its eigenvalues, and what holds for peer 0 holds for all.
+transform of its kernel is its eigenvalues, and distances from peer 0 are those from any peer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from p2pser.graph.sparse import Array, Index, Sparse
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """W as (W y)_i = sum_d kernel[d] y_{i + d}, where ids are places in a grid of a shape that wraps around."""
+    """W as (W y)_i = sum_d kernel[d] y_{i + d}, where ids are places in a grid of this shape that wraps around."""
 
     shape: tuple[int, ...]
     kernel: Array
@@ -34,7 +34,7 @@ class Convolution:
         return values
 
     def forward(self, rows: Array) -> np.ndarray:
-        """Return the Fourier transform (N, B) complex of rows (N, B) along the peers; real over bits of the id."""
+        """Return the Fourier transform (N, B) of rows (N, B) along the peers: complex, or real over bits of the id."""
         if self._bits:
             return _hadamard(rows)
         frequencies: np.ndarray = np.fft.fftn(rows.reshape(*self.shape, -1), axes=range(len(self.shape)))
@@ -49,7 +49,7 @@ class Convolution:
 
 
 def convolution(W: Sparse) -> Convolution | None:
-    """Return W as a convolution, over one dimension, two, or all bits of the id; None where it is none."""
+    """Return W as a convolution over one dimension, two, or all bits of the id; None where it is not a convolution."""
     size = W.size
     degree = len(W.to) // size if size else 0
     if size < 2 or len(W.to) != degree * size or (W.own != W.own[0]).any() \
@@ -72,9 +72,9 @@ def _hadamard(rows: Array) -> Array:
     values, half = rows.copy(), 1
     while half < len(rows):
         pairs = values.reshape(-1, 2, half, values.shape[1])
-        one, other = pairs[:, 0].copy(), pairs[:, 1]
-        pairs[:, 0] += other
-        np.subtract(one, other, out=other)
+        first, second = pairs[:, 0].copy(), pairs[:, 1]
+        pairs[:, 0] += second
+        np.subtract(first, second, out=second)
         half *= 2
     return values
 
