@@ -40,6 +40,9 @@ class Facts:
         facts = {name: None if isinstance(value := document.get(name), str) else value for name in NONE}
         if wrong := [name for name, fact in facts.items() if fact is not None and not isinstance(fact, Mapping)]:
             raise ValueError(f"its entry {wrong[0]!r} is not a mapping")
+        lines = (facts["tested"] or {}).get("in_words", [])
+        if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+            raise ValueError("its entry 'tested' has no sentences")
         if facts["energy"] is not None and not is_energy(facts["energy"]):
             raise ValueError("its energy is not that of a process")
         return cls(**facts)

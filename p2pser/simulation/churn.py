@@ -1,4 +1,4 @@
-"""Peers that leave and come back by the simulated time: by a trace, or at a rate."""
+"""Peers that leave and return by the simulated time: by a trace, or at a rate."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HOUR = 3600.0
 class Churn:
     """When peers are away, in seconds since the first round.
 
-    trace : {peer: ((leaves, returns), ...)}, ascending; a peer that does not return has infinity there.
-    per_hour : how often each peer of the others leaves in an hour in which it is there; 0: it never does.
-    away_s : seconds for which it is then away, on average; both times are drawn from exponential distributions.
+    trace : {peer: ((leaves, returns), ...)}, ascending; ``returns`` is infinity for a peer that does not return.
+    per_hour : mean number of departures of each other peer in an hour of presence; 0: none.
+    away_s : mean seconds of an absence; both times are drawn from exponential distributions.
     """
 
     trace: Mapping[int, Sequence[tuple[float, float]]] = field(default_factory=dict)
@@ -52,28 +52,28 @@ class Churn:
     def _until(self, peer: int, second: float) -> Sequence[tuple[float, float]]:
         drawn = self._drawn.setdefault(peer, [])
         while not drawn or drawn[-1][1] <= second:
-            there, away = seeding.generator(self.seed, "churn", peer, len(drawn)).exponential(size=2)
-            leaves = (drawn[-1][1] if drawn else 0.0) + there * HOUR / self.per_hour
+            present, away = seeding.generator(self.seed, "churn", peer, len(drawn)).exponential(size=2)
+            leaves = (drawn[-1][1] if drawn else 0.0) + present * HOUR / self.per_hour
             drawn.append((leaves, leaves + away * self.away_s))
         return drawn[-2:]
 
 
 def leave_and_return(churn: Churn, mixer: SimulatedMixer, line: Timeline, round: int, *, began: Array, over: bool,
                      dead: Collection[int]) -> None:
-    """Let peers leave and come back at the start of a round, by the median time of those that are there.
+    """Let peers leave and return at the start of a round, by the median time of the present peers.
 
     Parameters
     ----------
     churn, mixer, line : of the run.
-    round : that begins.
-    began : when each peer's first round began (N,).
-    over : whether the rounds are over: then all are back that have not left for good.
+    round : the round that begins.
+    began : the second at which each peer's first round began (N,).
+    over : whether the rounds are over: then all peers return that have not left for good.
     dead : peers that leave and return by rounds, not by the clock.
     """
     away = mixer.dead_at(Step(round, 0))
-    there = [i for i in mixer.peers if i not in away] or [0]
-    start = float(began[there].max())
-    now = max(0.0, float(np.median(line.now[there])) - start)
+    present = [i for i in mixer.peers if i not in away] or [0]
+    start = float(began[present].max())
+    now = max(0.0, float(np.median(line.now[present])) - start)
     for i in mixer.peers:
         leaves = churn.away(i, now) and not (over and i not in churn.gone)
         if i in dead:

@@ -1,4 +1,4 @@
-"""The time that a run would take: local steps of fast and slow peers, over lines of a LAN, a WAN, DSL or 4G.
+"""The simulated time of local steps and messages: of fast and slow peers, with lines of a LAN, a WAN, DSL or 4G.
 
 Seconds are simulated: they do not depend on the machine that runs the simulation.
 """
@@ -19,7 +19,7 @@ TICKS = 10**9
 bits between processors, and the order of events must not."""
 
 DEVICES = {"server": 0.5, "desktop": 1.0, "laptop": 2.0, "phone": 5.0, "board": 10.0}
-"""How many times as long as a desktop's a device's local steps take. Round figures, not measurements."""
+"""The time of a local step, as a multiple of a desktop's. Round figures, not measurements."""
 
 
 def ticks(seconds: float) -> int:
@@ -29,14 +29,15 @@ def ticks(seconds: float) -> int:
 
 @dataclass(frozen=True)
 class Clock:
-    """How long local steps and messages take.
+    """The time of local steps and messages.
 
     step_s : seconds of a local step of an ordinary peer.
     slow : {peer: factor} of slower peers (5: five times as long).
     jitter : standard deviation of the logarithm of a round's compute time, drawn by (seed, peer, round).
-    links : what messages cost.
-    exchange_s : seconds of the processor that an exchange takes beside its messages.
-    round_s : seconds of the processor that a round takes beside local steps and exchanges.
+    links : the lines, which determine the time of messages.
+    exchange_s : seconds of computation of an exchange, beside its messages.
+    round_s : seconds of computation of a round, beside local steps and exchanges.
+    seed : of the jitter.
     """
 
     step_s: float = 0.05
@@ -49,7 +50,7 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Raise ConfigError where a time is not positive."""
-        require_positive("clock", step_s=self.step_s, **{f"slow[{peer}]": one for peer, one in self.slow.items()})
+        require_positive("clock", step_s=self.step_s, **{f"slow[{i}]": factor for i, factor in self.slow.items()})
         if not min(self.jitter, self.exchange_s, self.round_s) >= 0:
             raise ConfigError("the simulated clock's jitter, exchange_s and round_s cannot be negative")
 
@@ -65,7 +66,9 @@ class Clock:
 
 def preset(name: str, *, step_s: float = 0.05, slow: Mapping[int, float] | None = None, jitter: float = 0.1,
            seed: int = 0) -> Clock:
-    """Return the clock of peers that all have such a line; ConfigError names the nearest for another name.
+    """Return the clock of peers whose lines are all of ``links.LINES[name]``; the other parameters as in ``Clock``.
+
+    Raises ConfigError for an unknown name, with the nearest known one.
 
     >>> preset("wan").links.line.latency_s
     0.05

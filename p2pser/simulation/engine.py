@@ -1,4 +1,4 @@
-"""A whole run in one process: the session of the network's peers, over the simulated mixer."""
+"""A whole run in one process: the session of all peers, over the simulated mixer."""
 
 from __future__ import annotations
 
@@ -58,23 +58,25 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
              exact: bool = False, each_peer: bool = True, sample: int | None = None,
              observe: Callable[[Round], None] | None = None, witness: Witness | None = None,
              keep: Keep | None = None) -> Simulation:
-    """Run all peers of ``topology`` on ``federation`` and return what was measured.
+    """Run all peers of ``topology`` on ``federation`` and return the results.
 
     Parameters
     ----------
     config, topology, federation : the run's; the federation has the clips of all peers.
-    scenario : what goes wrong, and what steps and messages cost; default: nothing goes wrong.
-    exact : mix and agree bit for bit as the network does. Without it, mixing is one matrix product and the final
+    scenario : failures, hostile peers, and the time of steps and messages; default: none of them.
+    exact : mix and agree bit for bit as the network does. Without it, mixing is a matrix product and the final
         consensus works on coordinates in the rows' own span (an isometry: the same norms, up to rounding).
     each_peer : evaluate every peer's model every ``peer.evaluate_every`` rounds, not only the consensus model.
-    sample : of how many peers, drawn by the seed, the own models are evaluated; None: of all.
+    sample : number of peers, drawn by the seed, whose own models are evaluated; None: all.
     observe : called after each round.
-    witness : hears every message that reaches its receiver. Then the run is ``exact``.
-    keep : where checkpoints are written, and from which an interrupted run goes on, where it is ``resumable``.
+    witness : observes every message that reaches its receiver. Then the run is ``exact``.
+    keep : writes checkpoints, from which an interrupted run goes on, where it is ``resumable``.
 
-    Raises ConfigError where the topology and the federation differ in size, no honest peer would be left, the
-    algorithm sends no rows that hostile peers could replace, or too little memory is free; P2PSERError where the living
-    peers cannot go on without the dead ones (clients without their hub).
+    Raises
+    ------
+    ConfigError : where the topology and the federation differ in size, no honest peer would be left, the algorithm
+        sends no rows that hostile peers could replace, or too little memory is free.
+    P2PSERError : where the living peers cannot go on without the dead ones (clients without their hub).
     """
     config = for_run(config, topology.size)
     require_device(config.training.device)
@@ -88,7 +90,7 @@ def simulate(config: Config, topology: Topology, federation: Federation, scenari
 
 
 class _Simulator(Hooks):
-    """One simulated run: the session, and what is measured of it."""
+    """A simulated run: the session, and its measurements."""
 
     def __init__(self, config: Config, topology: Topology, federation: Federation, scenario: Scenario, exact: bool,
                  each_peer: bool, sample: int | None, observe: Callable[[Round], None] | None,
@@ -97,7 +99,7 @@ class _Simulator(Hooks):
         self.witness = witness
         self.keep: Keep | None = None
         self.resumed: Mapping[str, Any] | None = None
-        """What a checkpoint held beside the state, until the round begins from which this run goes on."""
+        """The metadata of the checkpoint, until the round begins from which this run goes on."""
         self.began = time.monotonic()
         self.living = scenario.living(topology)
         gossip = config.gossip
@@ -115,7 +117,7 @@ class _Simulator(Hooks):
             faults=scenario.faults, dead={peer: Step(round, 0) for peer, round in scenario.dead.items()},
             back=scenario.back, slots=self.algorithm.slots, rounds=config.training.rounds,
             own_weights=self.algorithm.own_weights,
-            tap=None if witness is None else witness.received, secrets=SeedSecrets(config.seed, self._told))
+            tap=None if witness is None else witness.received, secrets=SeedSecrets(config.seed, self._warned))
         self.events = EventDriver(self.algorithm, topology, scenario, config, self.cohort) \
             if is_asynchronous(self.algorithm) else None
         self.timeline = None if scenario.clock is None or self.events else Timeline(scenario.clock, topology.size)
@@ -138,8 +140,8 @@ class _Simulator(Hooks):
         self.bytes_training, self.messages_training = self._counted()
 
     def run(self) -> Simulation:
-        """Run the session and return what was measured."""
-        # Carried apart from the run's messages, and without its faults.
+        """Run the session and return the results."""
+        # A mixer of its own: the messages of the set-up are not counted, and have no faults.
         mixer = SimulatedMixer(
             self.topology, tap=None if self.witness is None else self.witness.received, secrets=self.mixer.secrets)
         mixer.timeline = self.timeline
@@ -170,7 +172,7 @@ class _Simulator(Hooks):
             self.marks.append(Mark.of(self.timeline.now, self.timeline.traffic))
         elif self.events is not None:
             now = np.full(self.topology.size, self.events.now)
-            self.marks.append(Mark.of(now, self.events.traffic or Traffic(self.topology.size)))
+            self.marks.append(Mark.of(now, self.events.traffic))
 
     def _drawn(self, sample: int | None) -> tuple[int, ...]:
         """The peers whose own models are evaluated."""
@@ -188,10 +190,10 @@ class _Simulator(Hooks):
         breaks = self.mixer.breaks if self.scenario.dead or self.scenario.churn else None
         return LockStep(self.algorithm, self.mixer, self.config.training.rounds, breaks=breaks)
 
-    def _told(self, peer: int, round: int, what: str) -> None:
-        """Note a warning of a secure sum once: the same may hold for all peers in all rounds."""
-        if not any(note.endswith(what) for note in self.notes):
-            self.warn(f"peer {peer}, round {round}: {what}")
+    def _warned(self, peer: int, round: int, warning: str) -> None:
+        """Note a warning of a secure sum once: all peers may give it in all rounds."""
+        if not any(note.endswith(warning) for note in self.notes):
+            self.warn(f"peer {peer}, round {round}: {warning}")
 
     # Hooks of the session -----------------------------------------------------------------------------------
 
@@ -233,7 +235,7 @@ class _Simulator(Hooks):
     def after_round(self, round: int, state: State) -> None:
         self._mark()
         if self.events is not None:
-            self.course.after_round(round, state, float(self.events.bytes_sent.mean()), self.events.losses,
+            self.course.after_round(round, state, float(self.events.traffic.payload_sent.mean()), self.events.losses,
                                     self.events.now)
         else:
             living = list(self.living)
@@ -241,7 +243,7 @@ class _Simulator(Hooks):
             self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses, seconds)
 
     def rounds_done(self, state: State) -> None:
-        """Note what the rounds cost. From now on only deaths lose messages, as over TCP."""
+        """Count the bytes of the rounds. From now on only deaths lose messages, as over TCP."""
         self.bytes_training, self.messages_training = self._counted()
         self.mixer.faults = None
 
@@ -251,14 +253,14 @@ class _Simulator(Hooks):
 
     def _counted(self) -> tuple[np.ndarray, np.ndarray]:
         """Bytes and messages that each peer has sent, (N,)."""
-        sent = (self.mixer.bytes_sent.copy(), self.mixer.messages_sent.copy())
-        return sent if self.events is None else (sent[0] + self.events.bytes_sent, sent[1] + self.events.messages_sent)
+        traffic = Traffic(self.topology.size) if self.events is None else self.events.traffic
+        return self.mixer.bytes_sent + traffic.payload_sent, self.mixer.messages_sent + traffic.messages_sent
 
-    # What the peers agree on --------------------------------------------------------------------------------
+    # Agreements of the peers --------------------------------------------------------------------------------
 
     @property
     def _foreseeable(self) -> bool:
-        """Whether the outcome of agreements can be computed from the rows alone, and messages would be many."""
+        """Whether the outcome of agreements is computed from the rows alone, in place of many messages."""
         scenario, mixer = self.scenario, self.mixer
         usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.churn or scenario.hostile)
         return usual and mixer.parts is None and mixer.size > DENSE_UP_TO and nx.is_connected(self.topology.graph)
@@ -269,7 +271,7 @@ class _Simulator(Hooks):
 
     def _cuts(self, mixer: Mixer, round: int, graph: nx.Graph, *how: Any
               ) -> Mapping[int, frozenset[tuple[int, int]]]:
-        """The flood of the cut edges, of which there are none where no peer dies."""
+        """The flood of the cut edges; where no peer dies, there are none."""
         if not self._foreseeable:
             return agree_on_cuts(mixer, round, graph, *how)
         sent, messages = self._foresight.flood()
@@ -320,7 +322,7 @@ class _Simulator(Hooks):
         return final
 
     def _play(self, round: int, exchanges: int, payload: int) -> None:
-        """Let the living peers exchange messages of so many bytes, in time only."""
+        """Advance the simulated time by exchanges of messages of so many bytes among the living peers."""
         if self.timeline is not None:
             W = self.mixer.weights.isolated([i for i in range(self.topology.size) if i not in self.living])
             self.timeline.play(round, exchanges, W.to, W.source, payload)
@@ -389,8 +391,8 @@ class _Simulator(Hooks):
 
 
 def _added(living: Iterable[int]) -> Callable[..., Mapping[int, Whole | None]]:
-    """Return what adds up what the living peers found on held-out clips: exact, and so what their messages come to.
+    """Return an agreement that adds up the living peers' sums over held-out clips without messages.
 
-    These are not played where peers have died, or there are many.
+    It is exact, as the messages' result is. It is used where peers have died, or there are many.
     """
     return lambda mixer, rows, *at, **how: dict.fromkeys(rows, np.sum([rows[i] for i in living], axis=0))

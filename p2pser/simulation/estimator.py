@@ -1,4 +1,4 @@
-"""An estimator of scikit-learn (extra ``sklearn``) that trains by gossip among groups, in the simulator."""
+"""A scikit-learn estimator (extra ``sklearn``) that trains by gossip among groups, in the simulator."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """A classifier of feature vectors, trained by gossip: each group of clips is a peer, and sees its own clips only.
+    """A classifier of feature vectors, trained by gossip: each group of clips is a peer, which trains on its own clips.
 
     Parameters
     ----------
-    topology : a shipped topology or the path of a file; as many peers as groups are placed on it.
+    topology : a shipped topology or the path of a file; its number of peers is that of the groups.
     algorithm : the gossip algorithm.
     model : the family of models.
     rounds : communication rounds.
-    peers : number of peers where ``fit`` has no groups: the clips are dealt among them.
-    normalise : how features are scaled: global (by the statistics of all training clips, agreed by gossip) or none.
+    peers : number of peers where ``fit`` has no groups: the clips are partitioned over them.
+    normalise : the scaling of features: global (by the statistics of all training clips, from gossip) or none.
     settings : further settings of the run, ``{"training.lr": 0.02, "model.hidden": [64]}``.
     random_state : seed, as everywhere in scikit-learn.
 
     Attributes
     ----------
     classes_ : the labels, sorted.
-    simulation_ : what was measured while it was trained (``p2pser.simulate``).
+    simulation_ : the results of the training run (``p2pser.simulate``).
 
     Example
     -------
@@ -80,7 +80,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         ----------
         X : (n, D), finite, not scaled.
         y : (n,), the label of each clip.
-        groups : (n,), who holds each clip, such as its speaker: one peer for each. Default: ``peers`` peers.
+        groups : (n,), the holder of each clip, such as its speaker: each is a peer. Default: ``peers`` peers.
 
         Raises
         ------
@@ -114,12 +114,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row."""
-        chances = self.predict_proba(X)
-        found: NDArray[Any] = self.classes_[chances.argmax(axis=1)]
-        return found
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
 
     def save(self, path: str | Path) -> None:
-        """Write the model as a model directory, for ``p2pser.load`` and its ``answers``. Raises ModelError."""
+        """Write the model as a model directory, for ``p2pser.load`` and its ``answers``.
+
+        Raises ModelError where ``path`` exists or cannot be written.
+        """
         check_is_fitted(self)
         directory.save(path, self.simulation_.row, self.simulation_.schema, self._card)
 
@@ -145,7 +147,7 @@ def _names(classes: NDArray[Any]) -> list[str]:
 
 
 def _owners(groups: ArrayLike | None, count: int, labels: NDArray[np.intp], peers: int, seed: int) -> NDArray[np.intp]:
-    """Return the peer of each clip: one for each group, or each label's clips dealt in turn."""
+    """Return the peer of each clip: its group's, or the next in turn among the clips of a label in random order."""
     if groups is not None:
         check_consistent_length(groups, labels)
         return np.unique(column_or_1d(np.asarray(groups)), return_inverse=True)[1]

@@ -1,7 +1,7 @@
 """Asynchronous algorithms in one process: an event heap in simulated time drives all peers and their messages.
 
-Deterministic, on every processor: time is counted in whole ticks, events of one tick happen in the order in which they
-were planned, and every draw (how long a round takes, what becomes of a message) is a function of (seed, peer, count).
+Deterministic, on every processor: time is counted in whole ticks, events of the same tick happen in the order in which
+they were scheduled, and every draw (the time of a round, the faults of a message) is a function of (seed, peer, count).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from p2pser.simulation.timeline import Traffic
 from p2pser.training.hosted import LocalWork
 
 DEAD_AFTER = 8.0
-"""Simulated seconds after which neighbours know that a peer is dead, as ``network.dead_after`` is by default."""
+"""Simulated seconds after which neighbours treat a peer as dead: the default of ``network.dead_after``."""
 
 
 @dataclass
 class _Training:
-    """A round of local steps under way, in ticks."""
+    """A peer's current round of local steps, in ticks."""
 
     began: int
     step: int
@@ -45,12 +45,12 @@ class _Training:
 
 
 def total(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the reports of several peers (``AsynchronousPeer.report``) as one, their numbers added up."""
-    histogram = np.sum([one["staleness"]["histogram"] for one in accounts], axis=0).tolist()
+    """Return the sum of the reports of several peers (``AsynchronousPeer.report``)."""
+    histogram = np.sum([account["staleness"]["histogram"] for account in accounts], axis=0).tolist()
     stale = Staleness(tuple(histogram))
     return {"staleness": {"mean": stale.mean, "max": stale.max, "histogram": histogram,
                           "bound": accounts[0]["staleness"]["bound"]},
-            **{name: sum(one[name] for one in accounts) for name in ("refused", "open", "drift")}}
+            **{name: sum(account[name] for account in accounts) for name in ("refused", "open", "drift")}}
 
 
 class Events:
@@ -62,10 +62,10 @@ class Events:
     x : (N, D), the initial rows.
     local : each peer's local work, hosting one row.
     topology : the run's.
-    clock : what local steps and messages cost.
+    clock : the time of local steps and messages.
     rounds : R.
     seed : the run's.
-    faults : ``loss`` and ``duplication`` of messages are probabilities, ``delay`` is that of arriving later by up to
+    faults : ``loss`` and ``duplication`` of messages are probabilities, ``delay`` is that of a delay by up to
         ``longest`` ordinary rounds; ``until`` counts the messages of a sender.
     dead : {peer: round}: the peer is silent from the start of that round on.
     """
@@ -77,18 +77,15 @@ class Events:
         self.faults, self.dead = faults, dict(dead or {})
         self._now = 0
         self.finished: dict[int, float] = {}
-        """When each peer had finished its last round and all its exchanges."""
-        self.bytes_sent = np.zeros(topology.size, dtype=np.int64)
-        """Payload bytes that each peer sent, headers not counted, (N,)."""
-        self.messages_sent = np.zeros(topology.size, dtype=np.int64)
+        """The second at which each peer had finished its last round and all its exchanges."""
         self.idle_s = np.zeros(topology.size)
-        """Simulated seconds for which each peer took no local step although it had rounds to do, (N,)."""
+        """Simulated seconds for which each peer took no local step before its last round was done, (N,)."""
         self.nodes = [
             AsynchronousPeer(algorithm, State({"x": x[i : i + 1].clone()}), Place(i, topology.neighbours(i), seed))
             for i in range(topology.size)]
         self._local = list(local)
         self._heap: list[tuple[int, int, Callable[..., int | None], tuple[Any, ...]]] = []
-        self._planned = 0
+        self._scheduled = 0
         self._training: dict[int, _Training] = {}
         self._reminding: set[int] = set()
         self._held_since: dict[int, int] = {}
@@ -112,63 +109,65 @@ class Events:
         return tuple(i for i, node in enumerate(self.nodes) if not self._silent(i, node.clock))
 
     def run(self, after_round: Callable[[int], None] = lambda peer: None, until: float = math.inf) -> None:
-        """Run until all peers have done their rounds and every event has happened, or until a simulated second.
+        """Run until all peers have done their rounds and no event is left, or until a simulated second.
 
-        after_round: called with the peer whenever one has done a round. Raises LocalProtocolError where a peer can
-        never go on (a deadlock).
+        after_round : called with a peer after each of its rounds. Raises LocalProtocolError where a peer can never go
+        on (a deadlock).
         """
-        if not self._planned:
+        if not self._scheduled:
             for i in range(len(self.nodes)):
                 self._go_on(i)
-        while self._heap and self._heap[0][0] <= until * TICKS:
-            self._now, _, act, arguments = heapq.heappop(self._heap)
-            peer = act(*arguments)
-            if peer is not None:
-                after_round(peer)
+        self._handle(until, after_round)
         if self._heap:
             return
         stuck = [i for i in self.living if i not in self.finished]
         if stuck:
             raise LocalProtocolError(f"peers {stuck} wait for ever at {self.now:.3f} s: a deadlock")
-        # Between processes the end loses nothing: links resend what a broken connection lost.
+        # Between processes no message is lost in the end: links send those of a broken connection again.
         self.faults = None
         for i in self.living:
             self._post(self.nodes[i].remind())
-        while self._heap:
-            self._now, _, act, arguments = heapq.heappop(self._heap)
-            act(*arguments)
+        self._handle(math.inf, lambda peer: None)
         for i in self.living:
             self.nodes[i].close()
 
     def each_round(self, after_round: Callable[[int], None]) -> None:
-        """Run to the end; ``after_round(r)`` is called when the living have done r + 1 rounds each, on average."""
+        """Run to the end; call ``after_round(r)`` when the living peers have done r + 1 rounds each, on average."""
         counted, living = 0, set(self.living) - self.dead.keys()
 
-        def one(peer: int) -> None:
+        def count(peer: int) -> None:
             nonlocal counted
             counted += peer in living
             if peer in living and counted % len(living) == 0:
                 after_round(counted // len(living) - 1)
 
-        self.run(one)
+        self.run(count)
 
     # Events -------------------------------------------------------------------------------------------------
 
-    def _plan(self, at: int, act: Callable[..., int | None], *arguments: Any) -> None:
-        self._planned += 1
-        heapq.heappush(self._heap, (at, self._planned, act, arguments))
+    def _schedule(self, at: int, act: Callable[..., int | None], *arguments: Any) -> None:
+        self._scheduled += 1
+        heapq.heappush(self._heap, (at, self._scheduled, act, arguments))
+
+    def _handle(self, until: float, after_round: Callable[[int], None]) -> None:
+        """Handle all events up to a simulated second."""
+        while self._heap and self._heap[0][0] <= until * TICKS:
+            self._now, _, act, arguments = heapq.heappop(self._heap)
+            peer = act(*arguments)
+            if peer is not None:
+                after_round(peer)
 
     def _silent(self, i: int, round: int) -> bool:
         return i in self.dead and round >= self.dead[i]
 
     def _go_on(self, i: int) -> None:
-        """Begin the next round, unless the peer is training, held, dead or has done all."""
+        """Begin the peer's next round, unless it is training, held, dead or finished."""
         node = self.nodes[i]
         if i in self._training or i in self.finished:
             return
         if self._silent(i, node.clock):
             for j in self.topology.neighbours(i):
-                self._plan(self._now + ticks(DEAD_AFTER), self._gone, j, i)
+                self._schedule(self._now + ticks(DEAD_AFTER), self._gone, j, i)
             self.finished[i] = self.now
         elif node.clock >= self.rounds:
             if not node.open:
@@ -181,7 +180,7 @@ class Events:
             step = self.clock.step(i, node.clock)
             ends = self._now + self._local[i].steps * step
             self._training[i] = _Training(self._now, step, ends)
-            self._plan(ends, self._trained, i)
+            self._schedule(ends, self._trained, i)
 
     def _trained(self, i: int) -> int:
         node = self.nodes[i]
@@ -191,13 +190,13 @@ class Events:
         return i
 
     def _arrived(self, message: Message) -> None:
-        """Hand a message over: at once, or after the local step under way."""
+        """Deliver a message: at once, or after the current local step."""
         training = self._training.get(message.dst)
         if training is None:
             self._received(message)
             return
         steps = -((training.began - self._now) // training.step)  # rounded up
-        self._plan(min(training.began + steps * training.step, training.ends), self._received, message)
+        self._schedule(min(training.began + steps * training.step, training.ends), self._received, message)
 
     def _received(self, message: Message) -> None:
         node = self.nodes[message.dst]
@@ -219,25 +218,23 @@ class Events:
     # Messages -----------------------------------------------------------------------------------------------
 
     def _post(self, messages: list[Message]) -> None:
-        """Send: one after the other over the sender's line, then the latency; what goes wrong is drawn."""
+        """Send messages: in turn over the sender's line, then with the latency; faults are drawn."""
         for message in messages:
             i, size = message.src, len(message.payload)
-            self.bytes_sent[i] += size
-            self.messages_sent[i] += 1
-            self.traffic.count(*(np.array([one]) for one in (message.dst, i, size)))
+            self.traffic.count(np.array([message.dst]), np.array([i]), np.array([size]))
             links, carried = self.clock.links, float(framing.on_the_line(framing.sent(np.array([size])))[0])
             began = max(self._free[i], self._now)
             self._free[i] = began + ticks(carried / links.at(i).up)
             came = began + ticks(carried / links.rate(message.dst, i) + links.latency(message.dst, i))
-            # The receiver's line carries one message after the other.
+            # The receiver's line carries its messages in turn.
             came = max(came, self._filled[message.dst] + ticks(carried / links.at(message.dst).down))
             self._filled[message.dst] = came
-            for late in self._fates(i):
-                self._plan(came + late, self._arrived, message)
+            for late in self._delays(i):
+                self._schedule(came + late, self._arrived, message)
             self._watch(i, size)
 
     def _watch(self, i: int, size: int) -> None:
-        """Look after a while whether an exchange is still open: four times what an answer may take."""
+        """Schedule a reminder, if an exchange is open: after four times the longest time of an answer."""
         if i not in self._reminding and self.nodes[i].open:
             self._reminding.add(i)
             slowest = max(self.clock.slow.values(), default=1.0) * self.clock.step_s
@@ -245,11 +242,11 @@ class Events:
             way = max((links.latency(j, i) + len(self.nodes) * size / links.rate(j, i)
                        for j in self.topology.neighbours(i)), default=0.0)
             answer = 2 * way + slowest
-            self._plan(max(self._free[i], self._now) + ticks(4 * answer), self._remind, i)
+            self._schedule(max(self._free[i], self._now) + ticks(4 * answer), self._remind, i)
 
-    def _fates(self, i: int) -> list[int]:
-        """How many ticks later than it should a message of ``i`` comes, once for each copy that comes."""
-        faults, count = self.faults, int(self.messages_sent[i])
+    def _delays(self, i: int) -> list[int]:
+        """Return the delay in ticks of each copy of a message of ``i`` that arrives."""
+        faults, count = self.faults, int(self.traffic.messages_sent[i])
         if faults is None or (faults.until is not None and count > faults.until):
             return [0]
         drawn = seeding.generator(faults.seed, "faults", i, count)
@@ -270,7 +267,7 @@ class EventDriver:
         self._works: list[LocalWork] = []
 
     def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
-        """Run all rounds by the clock; round r is over when the peers have done r + 1 rounds each on average."""
+        """Run all rounds by the clock; round r ends when the peers have done r + 1 rounds each on average."""
         self._works = [LocalWork([learner]) for learner in self._cohort.work.learners]
         events = self._events = Events(
             self._algorithm, state.rows["x"], self._works, self._topology, self._scenario.clock or Clock(),
@@ -288,19 +285,9 @@ class EventDriver:
         return 0.0 if self._events is None else self._events.now
 
     @property
-    def bytes_sent(self) -> np.ndarray:
-        """Payload bytes that each peer sent, (N,)."""
-        return np.zeros(self._topology.size, dtype=np.int64) if self._events is None else self._events.bytes_sent
-
-    @property
-    def messages_sent(self) -> np.ndarray:
-        """Messages that each peer sent, (N,)."""
-        return np.zeros(self._topology.size, dtype=np.int64) if self._events is None else self._events.messages_sent
-
-    @property
-    def traffic(self) -> Traffic | None:
-        """What each peer sent and received, as it leaves; None before the run."""
-        return None if self._events is None else self._events.traffic
+    def traffic(self) -> Traffic:
+        """The bytes and messages that each peer sent and received."""
+        return Traffic(self._topology.size) if self._events is None else self._events.traffic
 
     @property
     def losses(self) -> list[float]:

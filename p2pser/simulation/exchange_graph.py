@@ -1,4 +1,4 @@
-"""One exchange's graph and weights in the simulator: everything that follows from W."""
+"""The graph and the weights of an exchange in the simulator, derived from W."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from p2pser.gossip.reading import Edge
 from p2pser.graph.sparse import Sparse
 
 DENSE_UP_TO = 64
-"""Number of peers up to which W is a dense matrix, whose product is then faster than a sparse one."""
+"""Number of peers up to which W is a dense matrix: then dense products are faster than sparse ones."""
 
 
 class ExchangeGraph:
-    """Which peers exchange rows in one exchange, and with which weights: everything that follows from W."""
+    """The graph and the weights of an exchange, derived from W."""
 
     def __init__(self, W: Sparse) -> None:
         self.W = W

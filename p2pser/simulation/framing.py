@@ -1,4 +1,4 @@
-"""The bytes that a message takes on the wire: chunks with headers, ZMTP, CURVE, credits, and TCP."""
+"""The bytes of a message on the wire: chunks with headers, ZMTP, CURVE, credits, and TCP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEGMENT, SEGMENT_HEADERS = 1448, 66
 
 @cache
 def header_bytes(kind: Kind) -> int:
-    """Return the bytes of a message without payload, as they are counted: with ZMTP and CURVE."""
+    """Return the bytes of a message without payload, as a peer counts them: with ZMTP and CURVE."""
     row = kind is Kind.ROW
     header = Header(kind, bytes(8), 3, 2**31, Progress(100, 0, Phase.EXCHANGE, 0), 100 if row else 0, 0,
                     codec="f4" if row else "", schema=bytes(8 * row), size=100_000 * row, total=0)
@@ -31,7 +31,7 @@ def sent(payload: Index) -> Index:
 
 
 def credited(payload: Index) -> Index:
-    """Return the bytes of the credits with which the receivers answer: one for every third of the largest chunks."""
+    """Return the bytes of the receivers' credits for payloads (E,): one for about ``WINDOW_CHUNKS`` - 1 chunks."""
     each = (WINDOW_CHUNKS - 1) * MAX_PAYLOAD
     credits = np.where(payload >= MIN_CHUNK, np.maximum(1, payload // each), payload / MIN_CHUNK)
     whole: Index = (credits * header_bytes(Kind.CREDIT)).astype(np.int64)
@@ -39,6 +39,6 @@ def credited(payload: Index) -> Index:
 
 
 def on_the_line(message: Index) -> Index:
-    """Return the bytes that messages take on an Ethernet, with the headers of TCP and IP."""
+    """Return the bytes of messages (E,) on an Ethernet, with the headers of TCP and IP."""
     segments: Index = -(-message // SEGMENT)
     return message + segments * SEGMENT_HEADERS

@@ -1,4 +1,4 @@
-"""The lines of peers: how long messages travel, and how many bytes a second a peer can send and receive."""
+"""The lines of peers: the latency of messages, and the bytes per second that a peer can send and receive."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ LINES: dict[str, Line] = {
     "4g": Line(0.04, 1.25e6, 3.75e6),
     "phone": Line(0.1, 0.625e6, 0.625e6),
 }
-"""Upwards and downwards: 1 Gbit/s at 0.2 ms; 100 Mbit/s at 50 ms; 10 and 50 Mbit/s at 15 ms; 10 and 30 Mbit/s at 40 ms;
-5 Mbit/s at 100 ms. They are round figures, not measurements: a site should measure its own line."""
+"""Up and down: 1 Gbit/s at 0.2 ms; 100 Mbit/s at 50 ms; 10 and 50 Mbit/s at 15 ms; 10 and 30 Mbit/s at 40 ms; 5 Mbit/s
+at 100 ms. They are round figures, not measurements: a site should measure its own line."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """What is known of the way from one peer to another; ``rate`` is in bytes per second."""
+    """The measured path from a peer to another; ``rate`` is in bytes per second."""
 
     latency_s: float
     rate: float = float("inf")
@@ -65,10 +65,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Links:
-    """The lines of all peers, and what is known of single ways.
+    """The lines of all peers, and measured paths.
 
-    line : of every peer that ``of`` does not name. of : the lines of single peers. ways : by edge (dst, src); others
-    have the mean latency of both ends' lines.
+    line : of every peer that ``of`` does not name. of : the lines of single peers. ways : measured paths by edge (dst,
+    src); the latency of others is the mean of both ends' lines.
     """
 
     line: Line = LINES["lan"]
@@ -80,17 +80,17 @@ class Links:
         return self.of.get(peer, self.line)
 
     def latency(self, dst: int, src: int) -> float:
-        """Return the seconds of a message on its way."""
+        """Return the seconds between the departure and the arrival of a message."""
         way = self.ways.get((dst, src))
         return way.latency_s if way else (self.at(dst).latency_s + self.at(src).latency_s) / 2
 
     def rate(self, dst: int, src: int) -> float:
-        """Return the bytes per second of a message that has both lines for itself."""
+        """Return the bytes per second of a message that shares neither line."""
         way = self.ways.get((dst, src))
         return min(self.at(src).up, self.at(dst).down, way.rate if way else float("inf"))
 
     def table(self, peers: int) -> LinkTable:
-        """Return the same in arrays."""
+        """Return the links of so many peers in arrays."""
         lines = [self.at(i) for i in range(peers)]
         known = sorted((dst * peers + src, way) for (dst, src), way in self.ways.items())
         return LinkTable(
@@ -101,7 +101,7 @@ class Links:
 
 @dataclass(frozen=True)
 class LinkTable:
-    """Links in arrays: of peers (N,), and of the known ways, whose ``keys`` dst * N + src ascend."""
+    """Links in arrays: of peers (N,), and of the measured paths, whose ``keys`` dst * N + src ascend."""
 
     up: Array
     down: Array
@@ -111,7 +111,7 @@ class LinkTable:
     way_rate: Array
 
     def of(self, dst: Index, src: Index) -> tuple[Array, Array]:
-        """Return the latency and the rate of the way of each edge, (E,)."""
+        """Return the latency and the rate of the path of each edge, (E,)."""
         latency, rate = (self.line_latency[dst] + self.line_latency[src]) / 2, np.full(len(dst), np.inf)
         if len(self.keys):
             edges = dst * len(self.up) + src

@@ -1,4 +1,4 @@
-"""What peers send each other before they train, beside the statistics: greetings, and the flood of the roll call."""
+"""The messages before training, without those of the statistics: HELLO and WELCOME, and the flood of the roll call."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.wire.messages import encode_body
 
 GREETING = -9
-"""The round of the simulated greetings."""
+"""The round of the simulated HELLO and WELCOME."""
 GREETINGS = 2
-"""How often a neighbour is told the settings: HELLO, and its answer WELCOME."""
+"""The messages with the settings over each edge: HELLO and WELCOME."""
 PLAYED_UP_TO = 16
-"""Peers up to which every message of the roll call is played."""
+"""Number of peers up to which every message of the roll call is simulated."""
 OTHER_FIELDS = 300
 """Bytes of a HELLO beside its settings."""
 
 
 def meet(mixer: SimulatedMixer, config: Config, topology: Topology) -> None:
-    """Let all peers greet their neighbours and call the roll over a mixer that has a timeline."""
+    """Simulate HELLO, WELCOME and the roll call of all peers, where the mixer has a timeline."""
     timeline, weights = mixer.timeline, mixer.weights
     if timeline is None:
         return
@@ -33,7 +33,7 @@ def meet(mixer: SimulatedMixer, config: Config, topology: Topology) -> None:
     floods = 2 if agreed_by_peers(config) or config.features.normalise == "auto" else 1
     answer, labels = msgpack.packb({"rounds": [0]}), config.corpus.labels or ()
     for flood in range(floods):
-        if topology.size > PLAYED_UP_TO:  # a message holds the answers known so far: half of all, on average
+        if topology.size > PLAYED_UP_TO:  # a message holds the answers that its sender has: half of all, on average
             timeline.play(ROLL_CALL - flood, diameter(topology.graph) + 2, weights.to, weights.source,
                           topology.size * (len(answer) + 5) // 2)
         else:

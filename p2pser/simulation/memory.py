@@ -1,4 +1,4 @@
-"""How much memory a simulation takes, known before it starts: its rows are most of it."""
+"""The memory of a simulation, estimated before it starts: its rows are most of it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from p2pser.training.optimisers import Optimizer
 LINK, PEER = 600, 12_000
 """Bytes of a link and of a peer without its rows and clips, as measured (benchmarks/growth.py)."""
 LARGE = 1 << 30
-"""From this many bytes on a simulation states its memory before it starts."""
+"""From this number of bytes on a message before the start states the memory."""
 
 
 def needed(config: Config, topology: Topology, parameters: int) -> int:
-    """Return the bytes that a simulation of so many parameters needs, beside its data and what an algorithm keeps.
+    """Return the bytes that a simulation of so many parameters needs, without its data and the algorithm's memory.
 
     Rows in float32: the initial ones, those of the round, trained and mixed, and the optimiser's; at the end, in
     float64, those before and after an exchange, and the adopted ones.
     """
-    kept = 4 * (4 + sum(name != "steps" for name in Optimizer(config.training).names))
-    rows = topology.size * parameters * (kept + 3 * 8)
+    rows = topology.size * parameters * (_trained(config) + 3 * 8)
     return rows + topology.size * PEER + int(topology.graph.number_of_edges()) * LINK
+
+
+def _trained(config: Config) -> int:
+    """Return the bytes of a parameter in the rows of training: four, and the optimiser's."""
+    return 4 * (4 + sum(name != "steps" for name in Optimizer(config.training).names))
 
 
 PROCESS = 300 << 20
@@ -32,19 +36,18 @@ PROCESS = 300 << 20
 
 
 def of_a_peer(config: Config, topology: Topology, parameters: int) -> np.ndarray:
-    """Return the bytes that each peer's own process needs, (N,), beside its recordings' features.
+    """Return the bytes that each peer's own process needs, (N,), without its recordings' features.
 
-    Of its rows: those of the training, and in the end, in float64, its own, the one before, one of each neighbour,
-    which is there twice while it is read, and three for copies between threads. A ring of three with 7.0 million
-    parameters took 810 to 864 MiB a peer, for which this gives 861.
+    Its rows are those of training, and in the final consensus, in float64, its own, the previous one, one of each
+    neighbour, a second copy of the one that is read, and three copies between threads. A ring of three with 7.0 million
+    parameters took 810 to 864 MiB a peer; this estimate is 861.
     """
-    rows = 4 * (4 + sum(name != "steps" for name in Optimizer(config.training).names))
     degrees = np.array([len(topology.neighbours(i)) for i in range(topology.size)])
-    return np.asarray(PROCESS + parameters * (rows + 8 * (6 + degrees)))
+    return np.asarray(PROCESS + parameters * (_trained(config) + 8 * (6 + degrees)))
 
 
 def require(config: Config, topology: Topology, parameters: int) -> int:
-    """Return ``needed``; ConfigError where so much is not free."""
+    """Return ``needed``. Raises ConfigError where less is free."""
     bytes_, free = needed(config, topology, parameters), memory.available()
     if free is not None and bytes_ > free:
         raise ConfigError(f"{topology.size} peers of {parameters:,} parameters need about {in_words(bytes_)} of "
@@ -53,5 +56,5 @@ def require(config: Config, topology: Topology, parameters: int) -> int:
 
 
 def in_words(bytes_: int) -> str:
-    """Return a number of bytes in GiB, for people."""
+    """Return a number of bytes in GiB, in words."""
     return f"{bytes_ / 2**30:.1f} GiB"

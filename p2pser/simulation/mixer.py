@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,18 +34,20 @@ from p2pser.wire.messages import SETTLE_WINDOW, Buffer, Phase
 T = TypeVar("T")
 
 KEPT, KEPT_LINKS = 64, 1 << 22
-"""Exchanges of a schedule whose graphs are kept in memory, and the most links that these have together."""
+"""The most exchanges of a schedule whose graphs are kept in memory, and the most links in all of these."""
 
 
 @dataclass(frozen=True)
 class Faults:
     """Faults of directed messages, each independent of the others. Probabilities are in [0, 1].
 
-    loss : a message never arrives.
-    delay : it arrives 1 .. ``longest`` exchanges late.
-    duplication : it arrives twice, the copy one exchange later.
-    until : the number of exchanges after which no message is faulty any more; None: no limit.
-    settle : late rows are mixed late; False shows how the mean drifts without.
+    loss : the probability that a message never arrives.
+    delay : the probability that it arrives 1 .. ``longest`` exchanges late.
+    duplication : the probability that it arrives twice, the copy one exchange later.
+    longest : the longest delay in exchanges.
+    until : the number of exchanges after which messages have no faults; None: no limit.
+    settle : whether late rows are mixed late; False shows the drift of the mean without that.
+    seed : of the draws.
     """
 
     loss: float = 0.0
@@ -57,19 +59,10 @@ class Faults:
     seed: int = 0
 
 
-@dataclass
-class _OnTheWay:
-    """A directed message that missed its exchange, and is mixed when it is due."""
-
-    due: int
-    late: Late
-
-
-@dataclass
-class _Posted:
+class _Posted(NamedTuple):
     out: Outbox
     senders: frozenset[int]
-    rows: Tensor | None = field(default=None)
+    rows: Tensor | None = None
 
 
 class SimulatedMixer:
@@ -85,8 +78,8 @@ class SimulatedMixer:
     back : {peer: round}: from this round on it does so again.
     slots, rounds : see ``Timetable``.
     own_weights : the algorithm weighs by clips itself, so that the matrices of training do not.
-    parts : what of a row crosses each edge; None: all of it. With parts, ``mix`` is by flows.
-    tap : called as tap(step, edge, message) with each message that comes, unread; the mixer is then exact.
+    parts : the entries of a row that cross each edge; None: all. With parts, ``mix`` is by flows.
+    tap : called as tap(step, edge, message) with each message that arrives, not decoded; the mixer is then exact.
     secrets : of the peers, for secure sums; default: drawn from the seed 0.
 
     Raises TopologyError where the topology's weights cannot be weighted by clips.
@@ -128,12 +121,14 @@ class SimulatedMixer:
         self.late = 0
         """Rows settled late."""
         self.strikes: list[tuple[Edge, Step, str]] = []
-        """Messages that were not what is due: the edge (dst, src), the step, and the reason."""
+        """Invalid messages: the edge (dst, src), the step, and the reason."""
         self.lost = 0
         """Directed messages whose flow was never applied."""
-        self.timeline: Timeline | None = None  # records every exchange
+        self.timeline: Timeline | None = None
+        """The simulated time of every exchange; None: not simulated."""
         self._posted: dict[Step, _Posted] = {}
-        self._way: list[_OnTheWay] = []
+        self._way: list[tuple[int, Late]] = []
+        """Messages that missed their exchange, with the exchange in which they are mixed."""
         self._exchange = 0
         self._graph(Step(0, 0))
 
@@ -172,13 +167,13 @@ class SimulatedMixer:
                          if at >= since and not (peer in self.back and at.round >= self.back[peer]))
 
     def post(self, at: Step, out: Outbox) -> None:
-        """Keep what the living send at ``at`` until it is collected.
+        """Keep what the living peers send at ``at`` until it is collected.
 
         Raises LocalProtocolError where the step was posted before, or rows and edges are both given or
         neither.
         """
         if at in self._posted or (out.rows is None) == (out.edges is None):
-            raise LocalProtocolError(f"the post of {at} is the second, or is not one of rows and edges")
+            raise LocalProtocolError(f"{at} is posted twice, or not either with rows or with edges")
         dead = self.dead_at(at)
         if out.rows is not None:
             if self.parts is None:
@@ -194,10 +189,10 @@ class SimulatedMixer:
         self._posted[at] = _Posted(out, frozenset(i for i, _ in out.edges) - dead)
 
     def collect(self, at: Step) -> Inbox[Tensor]:
-        """Return the rows that came at ``at``, and the late rows that came meanwhile.
+        """Return the rows that arrived at ``at``, and the late rows that arrived meanwhile.
 
         Missing are the edges to and from dead peers, those from peers that posted nothing, and those whose message did
-        not come in time. Raises LocalProtocolError for a step at which no rows were posted.
+        not arrive in time. Raises LocalProtocolError for a step at which no rows were posted.
         """
         posted = self._posted.get(at)
         if posted is None or posted.rows is None:
@@ -217,11 +212,12 @@ class SimulatedMixer:
         return self._collect(at, read)
 
     def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
-        """Return what ``read`` makes of the messages that came at ``at``; missing edges are as in ``collect``."""
+        """Return the values of ``read`` for the messages that arrived at ``at``; missing edges are as in ``collect``.
+        """
         return self._collect(at, read)
 
     def strike(self, edge: Edge, at: Step, reason: str) -> None:
-        """Note that the message over ``edge`` (dst, src) was not what is due."""
+        """Note that the message over ``edge`` (dst, src) was invalid."""
         self.strikes.append((edge, at, reason))
 
     def _collect(self, at: Step, read: Read[T]) -> Inbox[T]:
@@ -246,14 +242,14 @@ class SimulatedMixer:
         return inbox_of(graph.edges, values, late, refused)
 
     def enter(self, phase: Phase, round: int) -> None:
-        """All peers are in one process: no peer needs to know where another is."""
+        """Do nothing: all peers are in one process, and have the same progress."""
 
     def share(self, parts: Parts) -> None:
         """Exchange these parts of rows from now on."""
         self.parts = parts
 
     def unreachable(self) -> set[int]:
-        """Return nothing: peers find out that another is dead when its message is missing."""
+        """Return nothing: a missing message is the sign of a dead peer."""
         return set()
 
     def next_round(self, round: int) -> int:
@@ -261,20 +257,20 @@ class SimulatedMixer:
         return round + 1
 
     def breaks(self, round: int) -> Breaks:
-        """Return the edges to peers that died since the last call; peers that are back do not begin afresh."""
+        """Return the edges to peers that died since the last call. Edges to peers that are back keep their state."""
         dead = self.dead_at(Step(round, 0))
         new, self._broken = dead - self._broken, dead
         pairs = zip(self._static.edges.dst.tolist(), self._static.edges.src.tolist())
         return Breaks(tuple(pair for pair in pairs if new & set(pair)))
 
     def close(self) -> tuple[Late, ...]:
-        """Settle no more late rows: those still on their way are lost."""
+        """Stop settling late rows: those that have not arrived are lost."""
         self.lost += len(self._way)
         self._way.clear()
         return ()
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """Return W rows, (N, D) in the rows' dtype: by flows in exact mode and where messages go astray.
+        """Return W rows, (N, D) in the rows' dtype: by flows in exact mode, with faults, parts or codecs.
 
         Raises LocalProtocolError where the rows of W do not sum to 1: mixed rows would grow or shrink.
         """
@@ -324,22 +320,19 @@ class SimulatedMixer:
             self.timeline.post_each(at, {edge: size for edge, size in sizes.items() if not dead & set(edge)})
 
     def _verdicts(self, at: Step, graph: ExchangeGraph) -> np.ndarray | None:
-        """For each directed edge: 0 in time, n > 0 late by n exchanges, -1 lost. None where nothing goes
-        wrong.
-        """
+        """Return for each directed edge 0: in time, n > 0: late by n exchanges, -1: lost. None: there are no faults."""
         faults = self.faults
         if faults is None or (faults.until is not None and self._exchange >= faults.until):
             return None
         draw = seeding.generator(faults.seed, f"faults.{at.slot}", round=at.round)
-        fate, by, twice = draw.random((3, len(graph.pairs)))
+        kind, by, twice = draw.random((3, len(graph.pairs)))
         verdict = np.zeros(len(graph.pairs), dtype=np.int64)
-        verdict[fate < faults.loss + faults.delay] = 1
+        verdict[kind < faults.loss + faults.delay] = 1
         verdict *= 1 + (by * faults.longest).astype(np.int64)
-        verdict[fate < faults.loss] = -1
-        # A copy is known by its (sender, step) and dropped, as the network drops it: it costs its bytes only.
+        verdict[kind < faults.loss] = -1
+        # The receiver drops a copy by its (sender, step), as in the network: only the message is counted.
         for e in np.flatnonzero(twice < faults.duplication):
-            src = graph.pairs[e][1]
-            self.messages_sent[src] += 1
+            self.messages_sent[graph.pairs[e][1]] += 1
         return verdict
 
     def _message(self, at: Step, posted: _Posted, dst: int, src: int) -> Received | None:
@@ -361,20 +354,21 @@ class SimulatedMixer:
         if not 0 <= by < SETTLE_WINDOW or posted.rows is None or not isinstance(value, Tensor) or not settle:
             self.lost += 1
             return
-        late = Late(pair, at, float(weight), posted.rows[pair[0]].clone(), value.clone())
-        self._way.append(_OnTheWay(self._exchange + by, late))
+        late = Late(pair, at, weight, posted.rows[pair[0]].clone(), value.clone())
+        self._way.append((self._exchange + by, late))
 
     def _arrivals(self, dead: frozenset[int]) -> tuple[Late, ...]:
-        """The late rows that are due, in the order of (step, edge); those to dead peers are lost."""
-        due = [way for way in self._way if way.due <= self._exchange]
-        self._way = [way for way in self._way if way.due > self._exchange]
-        owed = [way.late for way in due if way.late.edge[0] not in dead]
-        self.lost += len(due) - len(owed)
-        self.late += len(owed)
-        return in_order(owed)
+        """Return the late rows that are due, in the order of (step, edge); those to dead peers are lost."""
+        due = [late for when, late in self._way if when <= self._exchange]
+        self._way = [(when, late) for when, late in self._way if when > self._exchange]
+        arrived = [late for late in due if late.edge[0] not in dead]
+        self.lost += len(due) - len(arrived)
+        self.late += len(arrived)
+        return in_order(arrived)
 
 
 def _sizes_of_parts(parts: Parts, rows: Tensor, graph: ExchangeGraph) -> dict[Edge, int]:
-    """Return the bytes of a row over each edge (dst, src), of which only parts are exchanged."""
+    """Return the bytes of a row's parts over each edge (dst, src)."""
     positions = {(dst, src): parts.positions(src, dst, rows.shape[1]) for dst, src in graph.pairs}
-    return {edge: rows.element_size() * (rows.shape[1] if one is None else len(one)) for edge, one in positions.items()}
+    return {edge: rows.element_size() * (rows.shape[1] if some is None else len(some))
+            for edge, some in positions.items()}

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Round:
-    """What was measured after a communication round (the first is 1).
+    """The results after a communication round (the first is 1).
 
-    Round r of an asynchronous algorithm is over when the peers have done r rounds each on average.
+    Round r of an asynchronous algorithm ends when the peers have done r rounds each on average.
 
     loss : mean over the living peers that trained.
     uar : on the held-out clips: "mean" and "worst" over the living peers' models, "consensus" of their mean; None where
@@ -65,8 +65,8 @@ class Simulation:
     ``rows`` (N, D) float32 are the peers' after the last round, ``row`` (d,) float32 is the consensus model. Without a
     final consensus (robust algorithms, hostile peers) ``row`` is the first living peer's own. Where models have
     different widths, ``rows`` are those of the whole network, with zeros where a peer's has no parameter, and ``row``
-    (of ``schema``) is the widest peer's. Where peers keep parameters to themselves (``gossip.share``) there is no
-    common model: ``row`` is the first peer's, ``predictions`` and ``outputs`` are None.
+    (of ``schema``) is the widest peer's. Where peers do not share all parameters (``gossip.share``) there is no common
+    model: ``row`` is the first peer's, ``predictions`` and ``outputs`` are None.
     """
 
     config: Config
@@ -87,7 +87,7 @@ class Simulation:
     peer_outputs: tuple[Outputs, ...]
     """Each living peer's outputs after the last round, or those of a sample."""
     living: tuple[int, ...]
-    """The honest peers that did not die, over which all figures are taken."""
+    """The honest peers that did not die, of which all figures are."""
     slem: float
     bytes_training: np.ndarray
     """Payload bytes that each peer sent in the rounds, (N,)."""
@@ -111,12 +111,11 @@ class Simulation:
     """Each living peer's fine-tuned model (``training.fine_tune``), like ``rows``; None without."""
     personal_outputs: tuple[Outputs, ...] = ()
     budget: Mapping[str, Any] | None = None
-    """What the run has revealed of a unit (``Algorithm.budget_report``); None without a budget."""
+    """The privacy budget that the run has spent (``Algorithm.budget_report``); None without a budget."""
     marks: tuple[Mark, ...] = ()
     """Each peer's time and traffic after the set-up, after each round and at the end; () without a clock."""
-
     calibrated: Calibrated = NOT_ASKED
-    """What the speakers that the peers held out of training say of the model (``training.held_out``)."""
+    """The calibration on speakers that the peers held out of training (``training.held_out``)."""
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rounds as a pandas frame, a line per round. Raises ConfigError where pandas is not installed."""
@@ -130,18 +129,18 @@ class Simulation:
     @property
     def peer_predictions(self) -> tuple[Predictions, ...]:
         """Each living peer's predictions after the last round, before the final consensus."""
-        return tuple(one.predictions for one in self.peer_outputs if one.predictions is not None)
+        return tuple(outputs.predictions for outputs in self.peer_outputs if outputs.predictions is not None)
 
 
 LONG = 1 << 12
-"""Numbers of a row from which on its norm is computed alone: torch's norms of many rows at once take four
-times as long, for the same bits."""
+"""Length of rows from which on norms are computed row by row: those of many rows at once take four times as long, for
+the same bits."""
 
 
 def distance(rows: Tensor, mean: Tensor, mixed: Tensor | None = None) -> float:
     """Return the consensus distance sqrt(mean_i ||x_i - m||^2) / ||m|| of rows (B, D) to their mean m (D,).
 
-    mixed: (B, D) which entries count (``Parts.mixed``); default: all.
+    mixed : (B, D) bool, the entries that count (``Parts.mixed``); default: all.
     """
     if mixed is None and mean.numel() >= LONG:
         away = torch.stack([torch.linalg.vector_norm(row - mean) for row in rows]).to(torch.float64)
@@ -155,22 +154,22 @@ def mean_of(rows: Tensor, share: Tensor, mixed: Tensor) -> Tensor:
     """Return the mean (D,) of each entry over the rows (B, D) that have it; 0 for an entry that no row has.
 
     share : (B,), the weights of the rows, which sum to 1.
-    mixed : (B, D), which entries a row has.
+    mixed : (B, D) bool, the entries that a row has.
     """
     has = mixed.to(rows.dtype)
     return (share @ (rows * has)) / (share @ has).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 class Course:
-    """What was measured after each round of a simulated run so far.
+    """The results after each round of a simulated run so far.
 
     Parameters
     ----------
     config, cohort, algorithm : the run's.
-    living : the honest peers that never die, over which all figures are taken.
-    parts : what of a row crosses each edge; None: all of it.
+    living : the honest peers that never die, of which all figures are.
+    parts : the entries of a row that cross each edge; None: all.
     counts : the clips of each peer where they weigh the mean; None: all peers weigh the same.
-    each_peer : evaluate the peers' own models after every round, not only in the end.
+    each_peer : evaluate the peers' own models after every round, not only at the end.
     evaluated : the peers whose own models are evaluated, some of ``living``.
     observe : called with each round.
     """
@@ -190,7 +189,7 @@ class Course:
         """The weight of each living peer in the mean, float64."""
 
     def mean(self, rows: Tensor) -> Tensor:
-        """Return the mean (D,) of the living peers' rows (B, D): the model that the consensus would be."""
+        """Return the mean (D,) of the living peers' rows (B, D): the consensus model, if there were a consensus now."""
         share = self.share.to(rows.dtype)
         return self._algorithm.mean(rows, share) if self._mixed is None else mean_of(rows, share, self._mixed)
 
@@ -204,7 +203,7 @@ class Course:
 
         Parameters
         ----------
-        round, state : the round that is over, and the state after it.
+        round, state : the round that has ended, and the state after it.
         sent : payload bytes so far, mean over the peers.
         losses : of all peers.
         seconds : simulated seconds since the start; None where they are not known.
@@ -218,10 +217,10 @@ class Course:
         due = cohort.tests and ((round + 1) % self._config.peer.evaluate_every == 0 or last)
         outputs = [cohort.evaluate(row, i) for i, row in zip(self.living, rows) if i in chosen] \
             if due and (self._each_peer or last) else []
-        uars = [one.uar for one in outputs if one.uar is not None]
+        uars = [each.uar for each in outputs if each.uar is not None]
         agreed = cohort.evaluate(mean) if due and self.one_model else None
         ccc = None if agreed is None or agreed.ccc is None else {
-            **dict(zip(("mean", "worst"), ccc_of_several([one.ccc for one in outputs]))), "consensus": agreed.ccc}
+            **dict(zip(("mean", "worst"), ccc_of_several([each.ccc for each in outputs]))), "consensus": agreed.ccc}
         self.rounds.append(Round(
             round=round + 1,
             loss=_mean_known([losses[i] for i in self.living]),

@@ -1,4 +1,4 @@
-"""A simulation that was interrupted goes on from its last checkpoint, and ends with the same bits."""
+"""Checkpoints of simulations: an interrupted simulation goes on from the last one, and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ EVERY, SHARE = 2.0, 0.05
 
 
 def resumable(config: Config, algorithm: Algorithm, scenario: Scenario) -> bool:
-    """Whether all that a run remembers between rounds is its rows, its edges and its counters."""
+    """Whether a run's memory between rounds is only its rows, its edges and its counters."""
     return not (algorithm.asynchronous or algorithm.sums or config.privacy.epsilon is not None
                 or scenario.hostile or scenario.faults or scenario.clock or scenario.churn)
 
 
 def fingerprint(config: Config, topology: Topology, federation: Federation, *others: object) -> str:
-    """Return the digest of all that the results of a simulation depend on; ``others`` by their repr."""
+    """Return a digest of all inputs of a simulation; ``others`` by their repr."""
     digest = hashlib.blake2b(digest_size=16)
     settings = config.model_dump(mode="json")
     settings["peer"].pop("out", None)
@@ -50,15 +50,15 @@ def fingerprint(config: Config, topology: Topology, federation: Federation, *oth
 
 
 def restored(mixer: SimulatedMixer, meta: Mapping[str, Any]) -> None:
-    """Give a mixer the counters of a checkpoint."""
+    """Set a mixer's counters to those of a checkpoint."""
     mixer.bytes_sent[:], mixer.messages_sent[:] = meta["bytes"], meta["messages"]
 
 
 @dataclass
 class Keep:
-    """Where the checkpoints of a simulation lie.
+    """The checkpoints of a simulation.
 
-    folder : of the checkpoints. say : is called with what a person should know. mark : the run's ``fingerprint``.
+    folder : of the checkpoints. say : called with messages for the user. mark : the run's ``fingerprint``.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Keep:
     _cost: float = 0.0
 
     def found(self, rounds: int) -> tuple[int, State, Mapping[str, Any]] | None:
-        """Return the round, the state and the rest of the newest checkpoint of this run; None: the run starts anew."""
+        """Return the round, the state and the metadata of this run's newest checkpoint; None: there is none."""
         known = checkpoint.available(self.folder)
         if not known:
             return None
@@ -90,10 +90,10 @@ class Keep:
 
         Parameters
         ----------
-        round, state : that begins, and the state at its start.
-        mixer : whose counters go on.
-        course : what was measured after the rounds before.
-        at_once : how many peers take their local steps at once; None: not chosen yet.
+        round, state : the round that begins, and the state at its start.
+        mixer : its counters are stored.
+        course : the results of the earlier rounds.
+        at_once : the number of peers that take their local steps at once; None: not chosen yet.
         """
         began = time.monotonic()
         checkpoint.save(self.folder, round, state.rows, state.edges, {
@@ -104,5 +104,5 @@ class Keep:
         self._cost = self._last - began
 
     def done(self) -> None:
-        """The run has ended, and its results are written: remove its checkpoints."""
+        """Remove the checkpoints, after the run's results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What goes wrong in a simulated run, and what it would cost in time."""
+"""The conditions of a simulated run: failures of peers and messages, hostile peers, and time."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from p2pser.simulation.mixer import Faults
 
 @dataclass(frozen=True)
 class Scenario:
-    """The conditions of a simulated run; by default nothing goes wrong and no time is counted.
+    """The conditions of a simulated run; by default there are no failures and no simulated time.
 
     dead : {peer: round}: from the start of that round on the peer neither sends nor receives.
-    back : {peer: round}: a dead peer that takes part again from that round on, and trained on by itself meanwhile.
-    faults : what becomes of single messages.
-    hostile : {peer: attack}: what it sends instead of its rows, in the rounds only. A hostile peer takes an honest
-        part in the set-up, and there is no final consensus, which one hostile row could move anywhere.
-    clock : what local steps and messages cost in simulated seconds; asynchronous algorithms run by it (default there:
-        a LAN, all peers alike).
-    churn : peers that leave and come back by the clock. Those that are away after the last round are back for the end,
-        unless they have left for good.
+    back : {peer: round}: a dead peer takes part again from that round on; meanwhile it trained alone.
+    faults : of single messages.
+    hostile : {peer: attack}: the source of what it sends instead of its rows, in the rounds only. A hostile peer is
+        honest in the set-up, and there is no final consensus, whose result a single hostile row would determine.
+    clock : the simulated time of local steps and messages; asynchronous algorithms run by it (default there: a LAN, all
+        peers equally fast).
+    churn : peers that leave and return by the clock. After the last round absent peers return, unless they have left
+        for good.
     """
 
     dead: Mapping[int, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Scenario:
     churn: Churn | None = None
 
     def living(self, topology: Topology) -> tuple[int, ...]:
-        """Return the honest peers that never die, or come back, ascending.
+        """Return the honest peers that never die, or return, ascending.
 
         Raises ConfigError for a peer that does not exist, and where no honest peer remains.
         """
@@ -49,8 +49,8 @@ class Scenario:
                        and i not in gone)
         if not living or not all(0 <= i < peers for i in {*self.dead, *self.hostile}):
             hostile = f", {sorted(self.hostile)} be hostile" if self.hostile else ""
-            raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot be silenced{hostile}: they must "
-                              "exist, and an honest one must remain")
+            raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot die{hostile}: they must exist, and an "
+                              "honest peer must remain")
         return living
 
     def validate(self, config: Config, topology: Topology, federation: Federation, algorithm: Algorithm) -> None:

@@ -10,9 +10,9 @@ from p2pser.gossip.secrets import NONCE, Given
 
 
 class SeedSecrets:
-    """Secrets (gossip.secrets.Secrets) of all peers of a simulation. Totals do not depend on them.
+    """Secrets (``gossip.secrets.Secrets``) of all peers of a simulation. Totals do not depend on them.
 
-    seed : the run's. tell : is called with (peer, round, sentence).
+    seed : the run's. tell : called with (peer, round, warning).
     """
 
     def __init__(self, seed: int, tell: Callable[[int, int, str], None] = lambda peer, round, what: None) -> None:
@@ -24,22 +24,22 @@ class SeedSecrets:
         return self._drawn("pair", min(peer, other), max(peer, other), 32)
 
     def nonce(self, peer: int, round: int) -> bytes:
-        """Return the nonce of a round, which a simulation goes through once."""
+        """Return the nonce of a round: a simulation has each round once."""
         return self._drawn("nonce", peer, round, NONCE)
 
     def own(self, peer: int) -> bytes:
-        """Return the key of a peer, which the seed gives away."""
+        """Return the key of a peer, which follows from the seed."""
         return self._drawn("own", peer, peer, 32)
 
     def given(self, peer: int) -> Mapping[int, Given]:
-        """Return what ``give`` noted."""
+        """Return the inputs of ``give`` by round."""
         return self._given[peer]
 
     def give(self, peer: int, round: int, given: Given) -> bool:
-        """Note an input and its roster."""
+        """Store an input and its roster."""
         self._given[peer][round] = given
         return True
 
-    def _drawn(self, what: str, one: int, other: int, size: int) -> bytes:
-        text = f"{self._seed}|{what}|{one}|{other}".encode()
+    def _drawn(self, purpose: str, first: int, second: int, size: int) -> bytes:
+        text = f"{self._seed}|{purpose}|{first}|{second}".encode()
         return hashlib.blake2b(text, digest_size=size, person=b"p2pser simulated").digest()

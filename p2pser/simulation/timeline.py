@@ -1,7 +1,7 @@
 """The simulated time of a run in lock-step, which reports each local step and message as it happens.
 
-Memory and time grow with the links. What is simulated of TCP is its slow start; of the lines, that all messages of a
-peer share its line in both directions. Messages that a peer posts together leave side by side.
+Memory and time grow with the links. TCP is simulated by its slow start, and lines by their capacity, which all messages
+of a peer share in each direction. Messages that a peer posts together leave in parallel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST_WINDOW = 10 * framing.SEGMENT
 
 
 class Traffic:
-    """Bytes and messages of each peer, as they leave (``network.stream.Traffic``): arrays (N,)."""
+    """Bytes and messages of each peer, counted when they are sent (as ``network.stream.Traffic``): arrays (N,)."""
 
     def __init__(self, peers: int) -> None:
         self.sent, self.received = np.zeros(peers, dtype=np.int64), np.zeros(peers, dtype=np.int64)
@@ -31,14 +31,14 @@ class Traffic:
     def count(self, dst: Index, src: Index, payload: Index) -> None:
         """Count messages, and the credits that answer them."""
         peers, out, back = len(self.sent), framing.sent(payload), framing.credited(payload)
-        for whom, sizes, to in ((src, out, self.sent), (dst, out, self.received), (dst, back, self.sent),
+        for peer, sizes, to in ((src, out, self.sent), (dst, out, self.received), (dst, back, self.sent),
                                 (src, back, self.received), (src, payload, self.payload_sent)):
-            to += np.bincount(whom, sizes, peers).astype(np.int64)
+            to += np.bincount(peer, sizes, peers).astype(np.int64)
         self.messages_sent += np.bincount(src, minlength=peers)
 
 
 class Mark(NamedTuple):
-    """What each peer has done by a moment of a run, each (N,): the second, and bytes and messages as they leave."""
+    """Each peer's time [s] and traffic at a moment of a run, each (N,)."""
 
     now: Array
     sent: Index
@@ -54,11 +54,11 @@ class Mark(NamedTuple):
 
 
 class Timeline:
-    """The time of each peer, moved on by local steps and exchanges.
+    """The time of each peer, which local steps and exchanges advance.
 
     Parameters
     ----------
-    clock : what they cost.
+    clock : their time.
     peers : N.
     framed : whether messages have the headers of the wire, beside their payload.
     """
@@ -66,7 +66,7 @@ class Timeline:
     def __init__(self, clock: Clock, peers: int, *, framed: bool = True) -> None:
         self.clock = clock
         self.now: Array = np.zeros(peers)
-        """The second at which each peer has done all that it has begun, (N,)."""
+        """The second at which each peer has finished all that it has begun, (N,)."""
         self.traffic = Traffic(peers)
         self._framed = framed
         self._table = clock.links.table(peers)
@@ -76,23 +76,30 @@ class Timeline:
         self._round = 0
 
     def begin(self, round: int) -> None:
-        """A round begins."""
+        """Begin a round."""
         self.work()
         self._round = round
         self.now += self.clock.round_s
 
     def stepped(self, peer: int, step: int = 0) -> None:
-        """A peer has taken a local step."""
+        """Count a local step of a peer."""
         self._steps[peer] += 1
 
     def work(self) -> None:
-        """Let the local steps take their time."""
+        """Advance the time by the counted local steps."""
         for peer in np.flatnonzero(self._steps).tolist():
             self.now[peer] += self.clock.compute(peer, self._round, int(self._steps[peer]))
         self._steps[:] = 0
 
     def post(self, at: Step, dst: Index, src: Index, payload: Index | int) -> None:
-        """Peers ``src`` send messages of so many bytes to peers ``dst``, (E,): those of one peer side by side."""
+        """Send messages from peers ``src`` to peers ``dst``, (E,), those of a peer in parallel.
+
+        Parameters
+        ----------
+        at : the step.
+        dst, src : (E,), the ends of each message.
+        payload : bytes of all messages, or of each, (E,).
+        """
         self.work()
         sizes = np.broadcast_to(np.asarray(payload, dtype=np.int64), dst.shape)
         self.traffic.count(dst, src, sizes)
@@ -112,30 +119,30 @@ class Timeline:
             np.maximum(self._free, self.now) + np.bincount(src, size, len(self.now)) / table.up, 0.0))
 
     def post_each(self, at: Step, sizes: Mapping[Edge, int]) -> None:
-        """Send a message of so many bytes over each edge (dst, src)."""
+        """Send a message over each edge (dst, src) of ``sizes``, which has its bytes."""
         edges = np.array(list(sizes), dtype=np.int64).reshape(-1, 2)
         self.post(at, edges[:, 0], edges[:, 1], np.array(list(sizes.values()), dtype=np.int64))
 
     def collect(self, at: Step) -> None:
-        """Each peer waits for the messages that it is sent at a step."""
+        """Let each peer wait for the messages that it receives at a step."""
         self.work()
         due = self._due.pop(at, None)
         if due is not None:
             self.now = np.maximum(self.now, due) + self.clock.exchange_s
 
     def play(self, round: int, exchanges: int, dst: Index, src: Index, payload: int) -> None:
-        """Let all edges carry messages of so many bytes in each of a round's exchanges."""
+        """Send a message of ``payload`` bytes over each edge (``dst``, ``src``) in each of a round's exchanges."""
         for slot in range(exchanges):
             self.post(Step(round, slot), dst, src, payload)
             self.collect(Step(round, slot))
 
     def wait(self, peers: Collection[int], seconds: float) -> None:
-        """Let some peers wait, as for a neighbour that they take for lost only then."""
+        """Let some peers wait, as for the time-out of a dead neighbour."""
         self.now[list(peers)] += seconds
 
 
 def _together(group: Index, size: Array) -> Array:
-    """Return how much a line has carried when each message has left, where those of a ``group`` share it equally."""
+    """Return the bytes that a line has carried when each message has left; those of a ``group`` share it equally."""
     order = np.lexsort((size, group))
     sorted_group, sizes = group[order], size[order]
     first = np.flatnonzero(np.r_[True, sorted_group[1:] != sorted_group[:-1]]) if len(group) else np.zeros(0, int)
@@ -149,10 +156,13 @@ def _together(group: Index, size: Array) -> Array:
 
 
 def _received(dst: Index, begins: Array, ends: Array, takes: Array) -> Array:
-    """Return when the receiver's line can have carried each message at the earliest.
+    """Return the earliest second at which the receiver's line can have carried each message.
 
-    begins, ends : when its first and last byte would come over a free line. takes : the seconds that it keeps the line
-    busy. From a message on, the line carries all that begin after it.
+    Parameters
+    ----------
+    dst : the receiver of each message.
+    begins, ends : the seconds at which its first and last byte would arrive over a free line.
+    takes : the seconds for which it occupies the line. After a message begins, the line carries all that begin later.
     """
     order = np.lexsort((-begins, dst))
     sorted_dst, seconds = dst[order], takes[order]
@@ -166,7 +176,7 @@ def _received(dst: Index, begins: Array, ends: Array, takes: Array) -> Array:
 
 
 def _slow_start(size: Array, rate: Array, round_trip: Array) -> Array:
-    """Return the seconds for which a line waits for TCP's acknowledgements at the beginning of messages."""
+    """Return the seconds for which each message waits for TCP's acknowledgements in slow start."""
     waits, sent, window = np.zeros_like(size), np.zeros_like(size), float(FIRST_WINDOW)
     while True:
         more = (sent + window < size) & (window < rate * round_trip)

@@ -1,4 +1,4 @@
-"""What hears a simulated run: the audit, for example."""
+"""Observers of the messages and rows of a simulated run, such as the audit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from p2pser.wire.codec import Received
 
 
 class Witness(Protocol):
-    """Hears what a run's peers receive, and what they hold themselves."""
+    """An observer of what a run's peers receive, and of their own rows."""
 
     def received(self, at: Step, edge: Edge, message: Received) -> None:
-        """A message came over ``edge`` (dst, src)."""
+        """Take a message that arrived over ``edge`` (dst, src)."""
 
     def held(self, round: int, rows: Tensor) -> None:
-        """The peers begin ``round`` with the parameters ``rows`` (N, D); after the last round it is R."""
+        """Take the peers' parameters (N, D) at the start of ``round``; R: after the last round."""
 
     def trained(self, round: int, rows: Tensor) -> None:
-        """The local work of ``round`` has made ``rows`` (N, D)."""
+        """Take the rows (N, D) after the local work of ``round``."""

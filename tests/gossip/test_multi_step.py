@@ -113,7 +113,7 @@ def test_what_comes_after_the_last_round_is_settled_as_it_would_have_been():
     one = method(where, exchanges=4, chebyshev=True)
     state = run(one, State({"x": x}), Still(), mixer, 2)
     assert float((state.rows["x"].mean(0) - x.mean(0)).abs().max()) > 1e-6
-    one.settle(state, tuple(way.late for way in mixer._way), mixer.peers)
+    one.settle(state, tuple(late for _, late in mixer._way), mixer.peers)
     assert float((state.rows["x"].mean(0) - x.mean(0)).abs().max()) <= 1e-14
 
 

@@ -47,6 +47,9 @@ def test_a_retired_peer_is_part_of_the_digest() -> None:
 
 @pytest.mark.parametrize(("document", "sentence"), [
     ({"graph": {"kind": "ring", "peers": 4}, "retired": [4]}, "retired names peer 4, but ids go from 0 to 3"),
+    ({"graph": {"kind": "ring", "peers": 4}, "retired": [1, -1]}, "retired names peer -1, but ids go from 0 to 3"),
+    ({"graph": {"edges": [[0, 1]]}, "retired": [2_000_000]}, "retired names peer 2000000, but ids go from 0 to 199999"),
+    ({"graph": {"kind": "ring", "peers": 4}, "retired": [1], "peers": {7: {}}}, "peers names peer 7"),
     ({"graph": {"kind": "ring", "peers": 2}, "retired": [0, 1]}, "all peers are retired"),
     ({"graph": {"edges": [[0, 1], [1, 2]]}, "retired": [1]}, "peer 1 is retired, so no link or hub may name it"),
     ({"graph": {"kind": "star", "peers": 4}, "hub": 0, "retired": [0]}, "peer 0 is retired, so no link or hub"),

@@ -72,6 +72,7 @@ def test_on_one_of_its_corpora_that_one_s_fold() -> None:
     ({"split": "corpus:a", "fold": 0}, A, None, ""),
     ({"split": "corpus:a", "fold": 0}, B, 3, "trained on 3 of the 3"),
     ({"split": "corpus", "fold": 1}, B, None, ""),
+    ({"split": "corpus", "fold": 3}, B, None, ""),
     ({"split": "corpus", "fold": 1}, A, 4, "trained on 4 of the 4"),
     ({"train": ("b",)}, A, None, ""),
     ({"own": True}, A, None, ""),

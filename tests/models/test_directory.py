@@ -16,6 +16,7 @@ import torch
 from p2pser import models
 from p2pser.base.errors import ModelError
 from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.features.normalisation import Statistics
 from p2pser.models import directory
 from p2pser.models.directory import Card
@@ -178,7 +179,13 @@ def test_features_of_other_code_are_refused(saved: Path) -> None:
     ({"features": {"n_mels": "x"}}, "damaged: n_mels = 'x': must be a whole number from 8 to 256"),
     ({"statistics": {"count": 1}}, "damaged"), ({"corpus": {"nme": "x"}}, "damaged"),
     ({"model": {"hidden": [5]}}, "changed by hand"), ({"model": {"name": "cnn2d"}}, "one vector|matrix"),
-    ({"labels": ["a", "b"]}, "changed by hand")])
+    ({"labels": ["a", "b"]}, "changed by hand"),
+    ({"normalise": "twice"}, "damaged: there is no normalisation 'twice'"),
+    ({"training": {"seed": "x"}}, "damaged: its seed is 'x', not a whole number"),
+    ({"task": "dimensions", "dimensions": list(DIMENSIONS)}, "damaged: it has labels, and its task is dimensions"),
+    ({"corpus": {"name": "emodb", "version": "1", "fold": "x"}}, "damaged: its training clips have the fold 'x'"),
+    ({"corpus": {"name": "emodb", "version": "1", "corpora": None}}, "damaged: its training clips have the corpora None"),
+    ({"tested": {"in_words": 3}}, "damaged: its entry 'tested' has no sentences")])
 def test_damaged_cards_are_refused(saved: Path, changes: dict[str, object], says: str) -> None:
     edit(saved, **changes)
     with pytest.raises(ModelError, match=says):
@@ -195,6 +202,11 @@ def test_damaged_weights_are_refused(saved: Path, tmp_path: Path) -> None:
     weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
     with pytest.raises(ModelError, match="does not hold the parameters"):
         directory.load(saved)
+    for dtype, size in (("BF16", 2), ("F8_E4M3", 1)):  # numpy has no such types
+        header = json.dumps({"a": {"dtype": dtype, "shape": [1000], "data_offsets": [0, 1000 * size]}}).encode()
+        weights.write_bytes(len(header).to_bytes(8, "little") + header + bytes(1000 * size))
+        with pytest.raises(ModelError, match="cannot read the parameters"):
+            directory.load(saved)
     weights.unlink()
     with pytest.raises(ModelError, match="cannot read the parameters"):
         directory.load(saved)

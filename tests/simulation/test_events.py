@@ -100,7 +100,7 @@ def test_the_same_run_twice_is_the_same(algorithm):
     def once(seed: int) -> tuple[torch.Tensor, list[float], int]:
         run = events(algorithm, preset("lan", slow={2: 3.0}, seed=seed), faults=Faults(loss=0.1, delay=0.1, seed=seed))
         run.run()
-        return run.rows, list(run.finished.values()), int(run.bytes_sent.sum())
+        return run.rows, list(run.finished.values()), int(run.traffic.payload_sent.sum())
 
     first, second, other = once(0), once(0), once(1)
     assert torch.equal(first[0], second[0])

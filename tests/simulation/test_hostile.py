@@ -82,7 +82,7 @@ def test_algorithms_without_rows_to_replace_are_refused(made_up, algorithm, said
 
 def test_an_honest_peer_must_remain(made_up):
     config, _, federation = made_up(7)
-    with pytest.raises(ConfigError, match="an honest one must remain"):
+    with pytest.raises(ConfigError, match="an honest peer must remain"):
         simulate(config, COMPLETE, federation,
                  Scenario(dead={0: 1}, hostile=dict.fromkeys(range(1, 7), Attack("sign-flip"))))
     with pytest.raises(ConfigError, match=r"\[9\] be hostile"):
