@@ -111,10 +111,13 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     The ONNX file holds the normalisation, the network and the softmax, and for log-mel the computation of the features;
     the JSON file describes its input and how it is computed.
 
-    Raises ModelError where the extra is missing or the file cannot be written.
+    Raises ModelError where the extra or the training statistics are missing, or the file cannot be written.
     """
     if models.family(card.model).takes == "states":
         raise ModelError("a model of adapters cannot be written as ONNX: its speech encoder is not part of the model")
+    if card.normalise != "none" and card.statistics is None:
+        raise ModelError("the model's card has no training statistics, which the ONNX file would scale features by: "
+                         "write a model directory for use without torch (--light)")
     _require_onnx()
     samples = has_front_end(card)
     shape = (round(card.features.seconds * card.features.sample_rate),) if samples else card.shape

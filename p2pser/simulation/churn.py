@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,16 +47,18 @@ class Churn:
         """Return whether a peer is away at a second."""
         times: Sequence[tuple[float, float]] = self.trace.get(peer, ())
         if self.per_hour and peer not in self.trace:
-            times = self._until(peer, second)
+            times = self._around(peer, second)
         return any(leaves <= second < returns for leaves, returns in times)
 
-    def _until(self, peer: int, second: float) -> Sequence[tuple[float, float]]:
+    def _around(self, peer: int, second: float) -> Sequence[tuple[float, float]]:
+        """Return the last absence that begins by a second, if any."""
         drawn = self._drawn.setdefault(peer, [])
         while not drawn or drawn[-1][1] <= second:
             present, away = seeding.generator(self.seed, "churn", peer, len(drawn)).exponential(size=2)
             leaves = (drawn[-1][1] if drawn else 0.0) + present * HOUR / self.per_hour
             drawn.append((leaves, leaves + away * self.away_s))
-        return drawn[-2:]
+        place = bisect_right(drawn, (second, math.inf))
+        return drawn[max(0, place - 1) : place]
 
 
 def leave_and_return(churn: Churn, mixer: SimulatedMixer, line: Timeline, round: int, *, began: Array, over: bool,

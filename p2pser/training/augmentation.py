@@ -31,14 +31,14 @@ class Augmentation:
     def of(cls, config: Config, shape: tuple[int, ...], classes: int) -> Augmentation | None:
         """Return a run's augmentation of batches of clips of this shape; None where there is none.
 
-        Raises ConfigError where masks are set and a clip is a vector.
+        Raises ConfigError where masks are set and a clip's features are not a matrix.
         """
         chosen = config.augment
         if not (chosen.mixup or chosen.noise or chosen.time_masks or chosen.band_masks):
             return None
         if (chosen.time_masks or chosen.band_masks) and len(shape) != 2:
-            raise ConfigError(f"augment.time_masks and band_masks are for matrices, and features.kind="
-                              f"{config.features.kind} gives one vector a clip: set them to 0")
+            raise ConfigError("augment.time_masks and augment.band_masks are for matrices, and features.kind="
+                              f"{config.features.kind} gives features of shape {shape}: set them to 0")
         return cls(chosen, classes, max(1, round(chosen.time_width / config.features.hop)))
 
     def __call__(self, features: Tensor, targets: Targets, *, seed: int, peer: int, round: int,

@@ -184,7 +184,7 @@ def test_features_of_other_code_are_refused(saved: Path) -> None:
     ({"training": {"seed": "x"}}, "damaged: its seed is 'x', not a whole number"),
     ({"task": "dimensions", "dimensions": list(DIMENSIONS)}, "damaged: it has labels, and its task is dimensions"),
     ({"corpus": {"name": "emodb", "version": "1", "fold": "x"}}, "damaged: its training clips have the fold 'x'"),
-    ({"corpus": {"name": "emodb", "version": "1", "corpora": None}}, "damaged: its training clips have the corpora None"),
+    ({"corpus": {"name": "emodb", "version": "1", "corpora": None}}, "damaged: its training clips have the corpora"),
     ({"tested": {"in_words": 3}}, "damaged: its entry 'tested' has no sentences")])
 def test_damaged_cards_are_refused(saved: Path, changes: dict[str, object], says: str) -> None:
     edit(saved, **changes)

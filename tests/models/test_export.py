@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,5 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write"):
         export(network, card, tmp_path / "file" / "m.onnx")
+    with pytest.raises(ModelError, match="no training statistics"):
+        export(network, dataclasses.replace(card, normalise="speaker", statistics=None), tmp_path / "m.onnx")

@@ -245,3 +245,11 @@ def test_peers_leave_and_come_back_by_the_simulated_time(made_up):
     asynchronous = config.with_settings(["gossip.algorithm=ad-psgd"])
     with pytest.raises(ConfigError, match="take a synchronous algorithm"):
         simulate(asynchronous, topology, federation, Scenario(clock=clock, churn=churn))
+
+
+def test_a_peer_is_away_by_the_second_whichever_was_asked_for_before():
+    seconds = range(0, 3600, 7)
+    forward, backward = Churn(per_hour=20, away_s=60, seed=2), Churn(per_hour=20, away_s=60, seed=2)
+    away = [forward.away(5, second) for second in seconds]
+    assert 20 < sum(away) < 400
+    assert [backward.away(5, second) for second in reversed(seconds)] == away[::-1]
