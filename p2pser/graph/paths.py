@@ -43,20 +43,12 @@ def balls(W: Sparse, costs: Index, same: Convolution | None = None, first: int =
     starts = np.searchsorted(W.to, np.arange(size))
     if same is not None:
         return _around_one(same, _search(W, starts, np.zeros(1, dtype=np.int64)), costs, first)
-    furthest, total = np.zeros(size, dtype=np.int64), np.zeros(size)
     batch = 64 * max(1, WORDS // size)
-    parts = []
-    for begin in range(0, size, batch):
-        origins = np.arange(begin, min(begin + batch, size))
-        parts.append(_filling(W, origins, costs, first))
-    for most, _, _, _ in parts:
-        furthest = np.maximum(furthest, most)
-    count = np.zeros((first, size), dtype=np.int64)
-    for _, steps, filled, near in parts:
-        # After its last step this batch has all origins, until the furthest batch is complete.
-        total += filled[0] + filled[1] * (furthest - steps)
-        count += near
-    return Balls(furthest, total, count)
+    parts = [_filling(W, np.arange(begin, min(begin + batch, size)), costs, first) for begin in range(0, size, batch)]
+    furthest = np.maximum.reduce([most for most, *_ in parts])
+    # After its last step a batch has all its origins, in each further step of the others.
+    total = sum((filled + whole * (furthest - steps) for _, steps, (filled, whole), _ in parts), start=np.zeros(size))
+    return Balls(furthest, total, np.sum([near for *_, near in parts], axis=0))
 
 
 def _filling(W: Sparse, origins: Index, costs: Index, first: int
