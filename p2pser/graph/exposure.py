@@ -62,13 +62,13 @@ def solvable(matrices: Iterable[NDArray[np.float64]], observers: Sequence[int]) 
         yield frozenset(np.flatnonzero(within > 1 - MIXED).tolist()) - frozenset(observers), int(known.sum())
 
 
-def exposure(topology: Topology, exchanges: int = EXCHANGES) -> Exposure:
+def exposure(topology: Topology) -> Exposure:
     """Return the largest of ``exposures``: of the same number of peers the earliest, then that of the lowest id."""
-    return max(exposures(topology, exchanges).values(), key=lambda each: (each.peers, -each.exchanges, -each.observer))
+    return max(exposures(topology).values(), key=lambda each: (each.peers, -each.exchanges, -each.observer))
 
 
-def exposures(topology: Topology, exchanges: int = EXCHANGES) -> dict[int, Exposure]:
-    """Return what each curious peer can solve for within so many exchanges, by id; for more than
+def exposures(topology: Topology) -> dict[int, Exposure]:
+    """Return what each curious peer can solve for within ``EXCHANGES`` exchanges, by id; for more than
     ``ALL_OBSERVERS_UP_TO`` peers only that of the peer with the most neighbours.
     """
     if topology.size == 1:
@@ -76,11 +76,11 @@ def exposures(topology: Topology, exchanges: int = EXCHANGES) -> dict[int, Expos
     schedule = topology.schedule
     # The row space has its final dimension once it does not grow in an exchange of a static graph, or in a whole period
     # of a schedule.
-    patience = 1 if schedule is None else schedule.period or exchanges
+    patience = 1 if schedule is None else schedule.period or EXCHANGES
     result = {}
     for observer in _observers(topology):
         solved, dimensions = [0], [1]
-        for peers, dimension in solvable((topology.matrix(t) for t in range(exchanges)), (observer,)):
+        for peers, dimension in solvable((topology.matrix(t) for t in range(EXCHANGES)), (observer,)):
             solved.append(len(peers))
             dimensions.append(dimension)
             full = len(dimensions) > patience and dimensions[-1 - patience] == dimension

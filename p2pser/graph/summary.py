@@ -78,7 +78,7 @@ def compare(topology: Topology, parameters: int = PARAMETERS, seed: int = 0) -> 
     ``theory.PATIENCE``).
     """
     extra = _exchanges(topology, theory.messages(topology), theory.convergence(topology), parameters)
-    return summarise(topology, parameters) | extra | {"rounds_measured": theory.measured(topology, 1e-6, seed)}
+    return summarise(topology, parameters) | extra | {"rounds_measured": theory.measured(topology, seed)}
 
 
 def _exchanges(topology: Topology, sent: np.ndarray, speed: theory.Convergence, parameters: int) -> dict[str, Any]:

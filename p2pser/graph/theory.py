@@ -129,20 +129,13 @@ def _centred(W: np.ndarray) -> np.ndarray:
     return centred
 
 
-def measured(topology: Topology, eps: float = EPSILON, seed: int = 0, columns: int = 16) -> int | None:
-    """Return the number of exchanges from a normal random start (N, ``columns``) to ``eps`` of its first distance.
+def measured(topology: Topology, seed: int = 0) -> int | None:
+    """Return the number of exchanges from a normal random start (N, 16) to ``EPSILON`` of its first distance.
 
     Column-stochastic topologies are measured as push-sum: by the distance of rows divided by weights to the initial
     mean. Row-stochastic ones by the distance to the current mean. None where PATIENCE is exceeded.
-
-    Parameters
-    ----------
-    topology : the topology.
-    eps : the fraction of the first distance to reach.
-    seed : the seed of the random start.
-    columns : the number of columns of the start.
     """
-    start = seeding.generator(seed, "measured convergence").normal(size=(topology.size, columns))
+    start = seeding.generator(seed, "measured convergence").normal(size=(topology.size, 16))
     pushed = topology.stochastic == "column"
     x, weight = start, np.ones((topology.size, 1))
 
@@ -152,7 +145,7 @@ def measured(topology: Topology, eps: float = EPSILON, seed: int = 0, columns: i
 
     first = apart()
     for t in range(PATIENCE + 1):
-        if apart() <= eps * first:
+        if apart() <= EPSILON * first:
             return t
         W = topology.matrix(t)
         x = W @ x

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+BATCH = 256
+"""The most clips that a network computes at once, which bounds the memory."""
 
-def logits(module: nn.Module, features: NDArray[np.float32], batch: int = 256) -> NDArray[np.float32]:
-    """Return (n, classes) float32 for normalised features (n, ...) float32, without dropout and gradients.
 
-    ``batch`` [clips] bounds the memory use.
-    """
+def logits(module: nn.Module, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n, classes) float32 for normalised features (n, ...) float32, without dropout and gradients."""
     if len(features) == 0:
         raise ValueError("there are no clips to predict")
     was = module.training
@@ -20,7 +20,7 @@ def logits(module: nn.Module, features: NDArray[np.float32], batch: int = 256) -
     try:
         with torch.inference_mode():
             values = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-            parts = [module(part) for part in torch.split(values, batch)]
+            parts = [module(part) for part in torch.split(values, BATCH)]
             result: NDArray[np.float32] = torch.cat(parts).numpy().copy()
             return result
     finally:

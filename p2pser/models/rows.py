@@ -25,13 +25,13 @@ def digest(row: Tensor) -> str:
     return hashlib.blake2b(row.detach().cpu().contiguous().numpy().data, digest_size=8).hexdigest()
 
 
-def outline(row: Tensor, parts: int = 16) -> tuple[float, ...]:
-    """Return the norm of a row (D,), then the sum of each of ``parts`` equal parts of it, relative to the part's norm.
+def outline(row: Tensor) -> tuple[float, ...]:
+    """Return the norm of a row (D,), then the sum of each of 16 equal parts of it, relative to the part's norm.
 
     Rows that differ in their last bits have nearly equal outlines, and rows from different draws do not. The sum of a
     part whose norm is less than 0.001 of the row's counts less: its numbers may be rounding errors.
     """
-    pieces = row.detach().tensor_split(parts)
+    pieces = row.detach().tensor_split(16)
     norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in pieces]
     sums = [float(piece.sum(dtype=torch.float64)) for piece in pieces]
     whole = math.hypot(*norms)

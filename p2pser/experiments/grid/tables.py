@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """One line of a table."""
 
-EPSILON = 1e-6
-"""The share of the first distance to which the contraction of a graph is measured."""
-
 
 @dataclass(frozen=True)
 class Tables:
@@ -112,8 +109,8 @@ def _bytes(job: Job, document: Document, plan: Plan) -> float | None:
 @lru_cache(maxsize=64)
 def _measured(topology: Topology) -> tuple[dict[str, Any], float | None]:
     """Return a topology's facts, and the factor by which an exchange reduced the distance from a random start."""
-    exchanges = theory.measured(topology, EPSILON)
-    return summarise(topology), None if not exchanges else float(EPSILON ** (1 / exchanges))
+    exchanges = theory.measured(topology)
+    return summarise(topology), None if not exchanges else float(theory.EPSILON ** (1 / exchanges))
 
 
 def graph_facts(topology: Topology | None) -> Row:
