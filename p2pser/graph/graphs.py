@@ -159,11 +159,10 @@ def _generated(kind: str, peers: int | None, parameters: Mapping[str, Any]) -> n
             raise TopologyError(f"{where} does not accept these parameters ({reason})") from None
         return _simple(graph, where)
 
+    size = {}
     if "n" in usable and "n" not in given and peers is not None:
-        n = _size_parameter(make, peers, where)
-        graph = _drawn(kind, lambda draw: make(draw, n=n), seed) if seeded else checked(make(0, n=n), where)
-    else:
-        graph = _drawn(kind, make, seed) if seeded else checked(make(0), where)
+        size["n"] = _size_parameter(make, peers, where)
+    graph = _drawn(kind, lambda draw: make(draw, **size), seed) if seeded else checked(make(0, **size), where)
     if peers is not None and graph.number_of_nodes() != peers:
         raise TopologyError(f"{where} has {graph.number_of_nodes()} peers with these parameters, not "
                             f"{peers}: change its parameters or the number of peers")

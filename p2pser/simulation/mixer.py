@@ -85,22 +85,11 @@ class SimulatedMixer:
     Raises TopologyError where the topology's weights cannot be weighted by clips.
     """
 
-    def __init__(
-        self,
-        topology: Topology,
-        *,
-        counts: Mapping[int, int] | None = None,
-        exact: bool = False,
-        faults: Faults | None = None,
-        dead: Mapping[int, Step] | None = None,
-        back: Mapping[int, int] | None = None,
-        slots: int = 1,
-        rounds: int | None = None,
-        own_weights: bool = False,
-        parts: Parts | None = None,
-        tap: Callable[[Step, Edge, Received], None] | None = None,
-        secrets: Secrets | None = None,
-    ) -> None:
+    def __init__(self, topology: Topology, *, counts: Mapping[int, int] | None = None, exact: bool = False,
+                 faults: Faults | None = None, dead: Mapping[int, Step] | None = None,
+                 back: Mapping[int, int] | None = None, slots: int = 1, rounds: int | None = None,
+                 own_weights: bool = False, parts: Parts | None = None,
+                 tap: Callable[[Step, Edge, Received], None] | None = None, secrets: Secrets | None = None) -> None:
         self.topology = topology
         self._tap = tap
         self.secrets: Secrets = secrets or SeedSecrets(0)

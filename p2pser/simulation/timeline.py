@@ -144,9 +144,8 @@ class Timeline:
 def _together(group: Index, size: Array) -> Array:
     """Return the bytes that a line has carried when each message has left; those of a ``group`` share it equally."""
     order = np.lexsort((size, group))
-    sorted_group, sizes = group[order], size[order]
-    first = np.flatnonzero(np.r_[True, sorted_group[1:] != sorted_group[:-1]]) if len(group) else np.zeros(0, int)
-    count = np.diff(np.r_[first, len(group)])
+    sizes = size[order]
+    first, count = _runs(group[order])
     place = np.arange(len(group)) - np.repeat(first, count)
     total = np.cumsum(sizes)
     before = total - sizes - np.repeat((total - sizes)[first], count)
@@ -165,14 +164,19 @@ def _received(dst: Index, begins: Array, ends: Array, takes: Array) -> Array:
     takes : the seconds for which it occupies the line. After a message begins, the line carries all that begin later.
     """
     order = np.lexsort((-begins, dst))
-    sorted_dst, seconds = dst[order], takes[order]
-    first = np.flatnonzero(np.r_[True, sorted_dst[1:] != sorted_dst[:-1]]) if len(dst) else np.zeros(0, int)
-    count = np.diff(np.r_[first, len(dst)])
+    seconds = takes[order]
+    first, count = _runs(dst[order])
     total = np.cumsum(seconds)
     after = total - np.repeat((total - seconds)[first], count)
     came = np.empty_like(begins)
     came[order] = begins[order] + after
     return np.maximum(came, ends)
+
+
+def _runs(ordered: Index) -> tuple[Index, Index]:
+    """Return the start and the length of each run of equal values."""
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, int)
+    return first, np.diff(np.r_[first, len(ordered)])
 
 
 def _slow_start(size: Array, rate: Array, round_trip: Array) -> Array:

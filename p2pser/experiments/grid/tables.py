@@ -17,7 +17,7 @@ from p2pser.evaluation import metrics
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.jobs import Document, Job, Plan
 from p2pser.experiments.results import Results, predictions
-from p2pser.graph import theory
+from p2pser.graph import spectral, theory
 from p2pser.graph.spec import Topology
 from p2pser.graph.summary import FLOAT32, summarise
 
@@ -110,7 +110,7 @@ def _bytes(job: Job, document: Document, plan: Plan) -> float | None:
 def _measured(topology: Topology) -> tuple[dict[str, Any], float | None]:
     """Return a topology's facts, and the factor by which an exchange reduced the distance from a random start."""
     exchanges = theory.measured(topology)
-    return summarise(topology), None if not exchanges else float(theory.EPSILON ** (1 / exchanges))
+    return summarise(topology), None if not exchanges else float(spectral.EPSILON ** (1 / exchanges))
 
 
 def graph_facts(topology: Topology | None) -> Row:
