@@ -112,7 +112,7 @@ class Card:
             raise ValueError("it has labels, and its task is dimensions")
         if self.normalise not in ("none", "global", "speaker", "public"):
             raise ValueError(f"there is no normalisation {self.normalise!r}")
-        if not isinstance(seed := self.training.get("seed", 0), int):
+        if type(seed := self.training.get("seed", 0)) is not int:
             raise ValueError(f"its seed is {seed!r}, not a whole number")
         if not self.shape or min(self.shape) < 1 or math.prod(self.shape) > 10**8:
             raise ValueError(f"its features have the shape {self.shape}")
@@ -205,7 +205,7 @@ class Card:
                 sets=Sets.read(document.get("sets", ())), facts=Facts.read(document))
             key = document["features_key"]
             card.require_sense()
-        except (KeyError, TypeError, ValueError, AttributeError, CorpusError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None
         if key != settings_key(card.features) and encoder is not None:
@@ -376,7 +376,7 @@ def read_card(path: Path | str, encoder: str | None = None) -> tuple[Card, str]:
     """
     path = Path(path)
     where = path / CARD
-    if not where.exists():
+    if not where.is_file():
         what = "it has no card.json" if path.exists() else "there is no folder"
         raise ModelError(f"{path} is not a model directory: {what}; a peer writes one, PEER/model/")
     try:
@@ -394,7 +394,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
     try:
         tensors: dict[str, Any] = load_file(path)
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:  # numpy lacks some of its types
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:  # types numpy lacks
         raise ModelError(f"cannot read the parameters {path}: {' '.join(str(error).split())}; "
                          "copy the model again") from None
     return tensors

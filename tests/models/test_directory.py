@@ -181,7 +181,7 @@ def test_features_of_other_code_are_refused(saved: Path) -> None:
     ({"model": {"hidden": [5]}}, "changed by hand"), ({"model": {"name": "cnn2d"}}, "one vector|matrix"),
     ({"labels": ["a", "b"]}, "changed by hand"),
     ({"normalise": "twice"}, "damaged: there is no normalisation 'twice'"),
-    ({"training": {"seed": "x"}}, "damaged: its seed is 'x', not a whole number"),
+    ({"training": {"seed": "x"}}, "damaged: its seed is 'x', not a whole number"), ({"shape": [1e999]}, "damaged"),
     ({"task": "dimensions", "dimensions": list(DIMENSIONS)}, "damaged: it has labels, and its task is dimensions"),
     ({"corpus": {"name": "emodb", "version": "1", "fold": "x"}}, "damaged: its training clips have the fold 'x'"),
     ({"corpus": {"name": "emodb", "version": "1", "corpora": None}}, "damaged: its training clips have the corpora"),
