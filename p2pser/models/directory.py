@@ -393,8 +393,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     try:
-        tensors: dict[str, Any] = load_file(path)
+        return dict(load_file(path))
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:  # types numpy lacks
         raise ModelError(f"cannot read the parameters {path}: {' '.join(str(error).split())}; "
                          "copy the model again") from None
-    return tensors
