@@ -89,7 +89,7 @@ class MultiLayerPerceptron(Family):
         factors = torch.cat([torch.full((int(count),), float(factor)) for count, factor in parts]) if parts else None
         if not late:
             return MLP(shape[0], hidden, outputs, model.dropout, scales, factors)
-        each = [None] * len(late) if factors is None else factors.split(late)
+        each = [None] * len(late) if factors is None else torch.split(factors, late)
         return Late([(count, MLP(count, hidden, outputs, model.dropout, scales, own))
                      for count, own in zip(late, each)])
 
