@@ -202,10 +202,10 @@ def test_damaged_weights_are_refused(saved: Path, tmp_path: Path) -> None:
     weights.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
     with pytest.raises(ModelError, match="does not hold the parameters"):
         directory.load(saved)
-    for dtype, size in (("BF16", 2), ("F8_E4M3", 1)):  # numpy has no such types
+    for dtype, size in (("BF16", 2), ("F8_E4M3", 1)):  # numpy alone has no such types
         header = json.dumps({"a": {"dtype": dtype, "shape": [1000], "data_offsets": [0, 1000 * size]}}).encode()
         weights.write_bytes(len(header).to_bytes(8, "little") + header + bytes(1000 * size))
-        with pytest.raises(ModelError, match="cannot read the parameters"):
+        with pytest.raises(ModelError, match=r"(cannot read the|does not hold the) parameters"):
             directory.load(saved)
     weights.unlink()
     with pytest.raises(ModelError, match="cannot read the parameters"):
