@@ -114,7 +114,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable label of each row."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        chances = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[chances.argmax(axis=1)]
         return labels
 
     def save(self, path: str | Path) -> None:

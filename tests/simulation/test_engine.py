@@ -110,7 +110,7 @@ def test_a_federation_of_another_size_is_refused(made_up):
     config, topology, _ = made_up(5)
     with pytest.raises(ConfigError, match="partitioned over 4"):
         simulate(config, topology, made_up(4)[2])
-    with pytest.raises(ConfigError, match="silenced"):
+    with pytest.raises(ConfigError, match="cannot die"):
         simulate(config, topology, made_up(5)[2], Scenario(dead=dict.fromkeys(range(5), 0)))
 
 
