@@ -31,7 +31,8 @@ MOST_MIB = 170
 MOST_LINES = 120
 """Lines of events.jsonl: 15 without liars."""
 PLAUSIBLE = {"equivocate", "replay", "silent", "stalling", "far-ahead", "at-the-end", "last-round", "everybody-dead",
-             "byes", "credits", "chunks", "parts", "forged-state", "forged-model", "two-faced", "silent-outside"}
+             "byes", "credits", "chunks", "pongs", "parts", "forged-state", "forged-model", "two-faced",
+             "silent-outside"}
 """Lies that may look like another state of the network: nobody needs to be named for them."""
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import zmq
 
 from p2pser.base.energy import Energy, Meter
+from p2pser.gossip.agreement import statistics
 from p2pser.network import descriptors, sockets
 from p2pser.peer import process as peer_process
-from p2pser.run import session
 from schedules.machine import Mixer
 from schedules.sockets import Descriptors, Poller, Sockets
 from schedules.wires import Context, Network
@@ -30,7 +29,7 @@ def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
         (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
         (Meter, "read", lambda meter: Energy(0.0, None, "not measured: the time is a fake one")),
         (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
-        (session, "Agreements", partial(session.Agreements, statistics=partial(session.statistics, tolerance=1e-2))),
+        (statistics, "TOLERANCE", 1e-2),
         *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
         *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
     places = [place for place in places if not place[1].startswith("_")]
