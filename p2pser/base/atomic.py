@@ -171,8 +171,9 @@ def move(finished: Path, path: Path) -> None:
 @patient
 def put_json(path: Path, document: Any, *, mode: int = 0o666) -> None:
     """Write a JSON file. Raises OSError."""
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     with new_file(path, mode=mode) as file:
-        file.write((json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+        file.write(text.encode(errors="backslashreplace"))  # a file's name may be no text: JSON has an escape for it
 
 
 def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PSERError] = CheckpointError) -> None:

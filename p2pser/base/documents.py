@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable
 from pathlib import Path
@@ -84,6 +85,16 @@ def _values(node: yaml.Node, known: dict[int, float]) -> float:
             node.value if isinstance(node, yaml.SequenceNode) else ()
         known[id(node)] = 1 + sum(_values(part, known) for part in inner)
     return known[id(node)]
+
+
+def as_yaml(value: Any) -> str:
+    """Return a value (a number, text, a path, or a list or mapping of them) as one line of YAML.
+
+    ``read_yaml`` reads it back as it is: a path may hold what YAML takes for syntax, and JSON's escapes, as YAML reads
+    them, would cut characters beyond 16 bits in two.
+    """
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.safe_dump(plain, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = False) -> Any:

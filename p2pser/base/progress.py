@@ -54,7 +54,7 @@ def progress(what: str, total: int | None, *, wanted: bool = True, transient: bo
 
     console = Console(stderr=True)
     amount = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if unit == "bytes" else (rich.MofNCompleteColumn(),)
-    with rich.Progress(rich.TextColumn("{task.description}"), rich.BarColumn(), *amount, rich.TimeRemainingColumn(),
-                       console=console, transient=transient,
-                       disable=not (console.is_terminal or console.is_jupyter)) as shown:
+    text = rich.TextColumn("{task.description}", markup=False)  # a name may look like markup
+    with rich.Progress(text, rich.BarColumn(), *amount, rich.TimeRemainingColumn(), console=console,
+                       transient=transient, disable=not (console.is_terminal or console.is_jupyter)) as shown:
         yield Bar(shown, what, total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -66,6 +67,7 @@ class RunOptions:
         ConfigError : an option or the run file is wrong.
         """
         from p2pser import config
+        from p2pser.base.documents import as_yaml
 
         own = own_data and self.data is not None and self.corpus is None
         corpus, data = which_corpus(self.corpus, self.data)
@@ -77,8 +79,7 @@ class RunOptions:
                  "features.kind": None if "features" in self.lists else self.features,
                  "features.encoder": self.encoder,
                  **({"corpus.partition": "own", "corpus.split": "none"} if own else {}), **(more or {})}
-        # As JSON, which YAML reads back as it is: a path may hold what YAML takes for syntax.
-        plain = [f"{field}={json.dumps(value, default=str)}" for field, value in given.items() if value is not None]
+        plain = [f"{field}={as_yaml(value)}" for field, value in given.items() if value is not None]
         return config.load(self.run_file, [*plain, *self.settings])
 
     def graph(self, config: Config) -> Topology:
@@ -269,8 +270,16 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Pat
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on standard output (numbers finite or null, keys in the given order)."""
-    click.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    """Print one JSON document on standard output (numbers finite or null, keys in the given order).
+
+    It is in ASCII where a name in it cannot be written otherwise: in another encoding, or one that is no text.
+    """
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(document, allow_nan=False)
+    click.echo(text)
 
 
 def note(sentence: str) -> None:
@@ -305,5 +314,5 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: st
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for number, row in enumerate(rows):
         table.add_row(*row, end_section=number in sections)
-    needed = Console(width=10_000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)
+    needed = Console(width=10_000, emoji=False, markup=False).measure(table).maximum
+    Console(width=max(Console().width, needed), emoji=False, markup=False).print(table)

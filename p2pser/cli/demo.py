@@ -97,7 +97,7 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
     from p2pser.run import budget
     from p2pser.run.account import in_words
 
-    console = Console()
+    console = Console(emoji=False, markup=False)
     console.print(table)
     dead = ", ".join(map(str, result["peers_dead"])) or "none"
     for line in (

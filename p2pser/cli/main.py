@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import io
 import sys
 
 import click
@@ -101,6 +103,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong, 3 not all peers agreed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names may hold what the terminal's encoding lacks
+            with contextlib.suppress(OSError, ValueError):  # it flushes, which a closed one refuses
+                stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -117,6 +123,9 @@ def main() -> None:
                    "install p2pser in another environment", err=True)
         sys.exit(2)
     except OSError as error:
+        if error.filename is None and error.errno == errno.ENOSPC:
+            click.echo("p2pser: cannot write: no space is left on the disk", err=True)
+            sys.exit(1)
         if error.filename is None:  # no file that the user could do anything about
             raise
         click.echo(f"p2pser: {in_one_line(f'cannot use {str(error.filename)!r}: {error.strerror}')}", err=True)

@@ -114,6 +114,8 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
 def _given(paths: list[Path]) -> list[Given]:
     if paths.count(STANDARD_INPUT) > 1:
         raise click.UsageError("standard input, -, holds one recording: name it once")
+    if STANDARD_INPUT in paths and sys.stdin is None:
+        raise click.UsageError("standard input, -, is closed: give it a recording")
     return [(path, sys.stdin.buffer.read() if path == STANDARD_INPUT else path) for path in paths]
 
 

@@ -82,7 +82,7 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
     from p2pser.run.fitting import fitting
     from p2pser.run.participant import size_of
     from p2pser.simulation import memory
-    from p2pser.simulation.resume import Keep
+    from p2pser.simulation.resume import Keep, alone
     from p2pser.simulation.scenario import Scenario
 
     config = options.config({"peer.start": start, "training.device": device})
@@ -98,6 +98,7 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
     bytes_ = memory.require(config, graph, size_of(config, federation))
     if bytes_ >= memory.LARGE:
         note(f"{graph.size} peers take about {memory.in_words(bytes_)} of memory")
+    click.get_current_context().with_resource(alone(folder))
     keep = Keep(folder / "checkpoint", note)
     result = experiment.run(config, graph, federation, scenario, exact=exact, baselines=baselines,
                             calibrate=calibrate, sample=sample, show_progress=True, keep=keep)

@@ -129,4 +129,4 @@ class NamedClips(Adapter):
     def load(self, data: Path, variant: str = "") -> Corpus:
         """Return the corpus in the folder ``data``, sub-folders included."""
         clips, left_out = self.clips(data)
-        return assemble(self.name, clips_of(len(clips), self.about.clips), clips, left_out, data, split=self.split)
+        return assemble(self.name, clips_of(clips, self.about.clips), clips, left_out, data, split=self.split)

@@ -16,7 +16,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config.privacy import BANNED, EXCEPTED, LAW, NAME_IT
 from p2pser.corpora.folds import Split
 from p2pser.corpora.manifest import Clip, Corpus
-from p2pser.corpora.manifest_rows import PURPOSE, UNTIL, last_day
+from p2pser.corpora.manifest_rows import PURPOSE, UNTIL, last_day, word
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ class Consent:
 
 
 def _purposes(clip: Clip) -> frozenset[str]:
-    return frozenset(word for word in re.split(r"[\s,;+|]+", clip.extra.get(PURPOSE, "").lower()) if word)
+    return frozenset(each for each in re.split(r"[\s,;+|]+", word(clip.extra.get(PURPOSE, "")).lower()) if each)

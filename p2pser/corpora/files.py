@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError
-from p2pser.corpora.manifest import Clip, relative
+from p2pser.corpora.manifest import Clip, names_digest, relative
 
 MEDIA = frozenset({".m4a", ".aac", ".webm", ".amr", ".gsm", ".wma", ".3gp", ".mka", ".mp4", ".mov"})
 """Extensions (in lower case) of recordings that need the extra ``media``."""
@@ -19,6 +19,9 @@ EXTENSIONS = MEDIA | {
     ".sph", ".nist", ".voc",
 }
 """Extensions of recordings (in lower case)."""
+
+NO_CORPUS = (".", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle")
+"""How the names of folders begin in which a system keeps files of its own, mostly readable for itself only."""
 
 LOSSY = MEDIA | {".mp3", ".ogg", ".oga", ".opus"}
 """Extensions of lossily compressed recordings: another copy of the same clip is preferred."""
@@ -30,7 +33,7 @@ LFS = b"version https://git-lfs.github.com/spec/"
 def recordings(data: Path) -> list[Path]:
     """Return the files below ``data`` with a recording's extension, sorted by their path below it.
 
-    Hidden files and folders and ``__MACOSX`` are skipped; links to folders are followed, each folder once.
+    Hidden files and folders and those of ``NO_CORPUS`` are skipped; links to folders are followed, each folder once.
     Raises CorpusError where the folder is missing, cannot be read or holds no recording.
     """
     files = files_below(data, EXTENSIONS)
@@ -54,7 +57,7 @@ def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
 
     for place, folders, files in os.walk(data, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith(NO_CORPUS))
         if real in visited:
             folders.clear()
             continue
@@ -102,9 +105,12 @@ def _only_reason(reasons: list[str]) -> str:
     return f": {reasons[0]}" if len(set(reasons)) == 1 and not reasons[0].startswith("not named") else ""
 
 
-def clips_of(clips: int, whole: int) -> str:
-    """Return ``"2800 clips"``, or ``"12 of 2800 clips"``: the version of a corpus that has no other."""
-    return f"{clips} clips" if clips == whole else f"{clips} of {whole} clips"
+def clips_of(clips: Collection[Clip], whole: int) -> str:
+    """Return ``"2800 clips"``, or ``"12 of 2800 clips, 0f1e2d3c"``: the version of a corpus that has no other.
+
+    The digest tells parts apart: a model that was trained on one of them knows nothing of another.
+    """
+    return f"{whole} clips" if len(clips) == whole else f"{len(clips)} of {whole} clips, {names_digest(clips)}"
 
 
 def beside(data: Path, name: str) -> Path | None:

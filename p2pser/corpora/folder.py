@@ -14,7 +14,7 @@ from pathlib import Path
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.emotions import canonical, is_known
 from p2pser.corpora.files import recordings
-from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble
+from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble, names_digest
 
 _SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
 """Names, in lower case, of folders that name neither an emotion nor a speaker."""
@@ -44,7 +44,8 @@ def load(data: Path) -> Corpus:
             f"no recording in {data} lies in a sub-folder: put them into one folder for each emotion "
             "(EMOTION/SPEAKER/clip.wav)"
         )
-    return assemble(data.resolve().name or "folder", "", clips, left_out, data, notes=_notes(data, folders, level))
+    return assemble(data.resolve().name or "folder", names_digest(clips), clips, left_out, data,
+                    notes=_notes(data, folders, level))
 
 
 def named_by_folders(data: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import re
 import unicodedata
@@ -15,20 +16,29 @@ from pathlib import Path
 from p2pser.base.atomic import new_file
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.emotions import DIMENSIONS, canonical
-from p2pser.corpora.manifest_rows import COLUMNS, UNTIL, Files, last_day, number, read_text, table, word
+from p2pser.corpora.manifest_rows import (
+    COLUMNS,
+    CORPUS,
+    SYNTHETIC,
+    UNTIL,
+    VOTES,
+    Files,
+    gender,
+    last_day,
+    number,
+    read_text,
+    table,
+    truth,
+    word,
+)
 
 ARRAYS = "arrays"
 """The name of a corpus of features that p2pser did not compute, whose clips are no recordings."""
 
+NO_TEXT = "its name is not UTF-8 text: rename it (convmv renames many at once)"
+
 UNKNOWN = "unknown"
 """The speaker of a clip whose speaker is not known: no split can be speaker-disjoint with it."""
-
-CORPUS = "corpus"
-"""The column that names each clip's corpus, in a manifest of several."""
-
-VOTES = "votes."
-"""The prefix of columns with the share of listeners who named an emotion."""
-
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,12 @@ class Corpus:
         return relative(clip.path, self.root)
 
 
+def names_digest(clips: Iterable[Clip]) -> str:
+    """Return 8 hex digits over the names, speakers and emotions of clips: equal for copies in another format."""
+    names = sorted((clip.speaker, clip.path.stem, clip.emotion or "") for clip in clips)
+    return hashlib.blake2b(json.dumps(names).encode(), digest_size=4).hexdigest()
+
+
 def relative(path: Path, root: Path) -> str:
     """Return ``path`` below ``root`` with forward slashes; a path elsewhere is returned unchanged."""
     try:
@@ -146,7 +162,14 @@ def assemble(
     notes : sentences for the corpus's user.
     scale : the lowest and highest value of the dimensions.
     """
-    ordered = tuple(sorted(clips, key=lambda clip: (clip.corpus, relative(clip.path, root))))
+    given, unwritable = [], []
+    for clip in clips:
+        if _is_text(clip, root):
+            given.append(clip)
+        else:
+            unwritable.append((clip.path, NO_TEXT))
+    left_out = [*left_out, *unwritable]
+    ordered = tuple(sorted(given, key=lambda clip: (clip.corpus, relative(clip.path, root))))
     speakers = {clip.speaker for clip in ordered}
     return Corpus(
         name=name,
@@ -161,6 +184,15 @@ def assemble(
     )
 
 
+def _is_text(clip: Clip, root: Path) -> bool:
+    """Return whether a clip's names can be written: file systems take any bytes, results hold UTF-8."""
+    try:
+        f"{relative(clip.path, root)}{clip.speaker}{clip.emotion}".encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _alike(speakers: Iterable[str]) -> list[str]:
     """Return a note for each group of speakers whose names differ in case, zeros in front or Unicode form only."""
     groups: dict[str, list[str]] = {}
@@ -171,16 +203,18 @@ def _alike(speakers: Iterable[str]) -> list[str]:
             for same in groups.values() if len(same) > 1]
 
 
-def read_manifest(path: Path | str) -> Corpus:
+def read_manifest(path: Path | str, *, labelled: bool = True) -> Corpus:
     """Return the corpus that a manifest describes.
 
     A CSV (comma, semicolon or tab; UTF-8) with a header; columns as in ``COLUMNS``, in any order, of which
     ``path`` and one of emotion, arousal, valence and dominance are required. ``votes.EMOTION``, a share between 0 and
     1, goes to ``Clip.votes``, ``corpus`` names a clip's corpus, other columns go to ``Clip.extra``. Paths are relative
     to the manifest's folder; emotions get their usual names. A row whose file is missing, that repeats a path, has no
-    label or does not fit the header is left out, with the reason. A column ``synthetic`` with a value for every clip
-    marks the corpus as synthetic. ``purpose``, ``consent_until`` and ``licence`` go to ``Clip.extra`` too (see
-    ``p2pser.corpora.consent``).
+    label or does not fit the header is left out, with the reason. A column ``synthetic`` that says yes for every clip
+    (anything but 0, false and no) marks the corpus as synthetic. ``purpose``, ``consent_until`` and ``licence`` go to
+    ``Clip.extra`` too (see ``p2pser.corpora.consent``).
+
+    labelled : whether clips need a label; without, a manifest of recordings to predict needs ``path`` alone.
 
     Raises CorpusError where the file cannot be read, a required column is missing, a ``consent_until`` is no day, or no
     clip is left.
@@ -188,7 +222,7 @@ def read_manifest(path: Path | str) -> Corpus:
     path = Path(path)
     content, text = read_text(path)
     header, rows = table(path, text)
-    if not {"emotion", *DIMENSIONS} & set(header):
+    if labelled and not {"emotion", *DIMENSIONS} & set(header):
         raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance")
     files = Files(path.parent)
     clips: list[Clip] = []
@@ -200,7 +234,7 @@ def read_manifest(path: Path | str) -> Corpus:
         try:
             clip = _clip(header, values, files)
             where = clip.path
-            clips.append(_usable(clip, files, seen))
+            clips.append(_usable(clip, files, seen, labelled=labelled))
         except ValueError as error:
             left_out.append((where, f"line {line} of {path.name}: {error}"))
         seen.add(where)
@@ -209,7 +243,7 @@ def read_manifest(path: Path | str) -> Corpus:
         raise CorpusError(f"the manifest {path} has no usable clip{why}")
     version = hashlib.blake2b(content, digest_size=4).hexdigest()
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
-    synthetic = all("synthetic" in clip.extra for clip in clips)
+    synthetic = all(truth(clip.extra.get(SYNTHETIC, "")) for clip in clips)
     return assemble(name or "manifest", version, clips, left_out, path.parent, synthetic=synthetic)
 
 
@@ -221,11 +255,13 @@ def _check_consent(path: Path, line: int, row: Mapping[str, str]) -> None:
         raise CorpusError(f"line {line} of the manifest {path}: {UNTIL} = {error}") from None
 
 
-def _usable(clip: Clip, files: Files, seen: Container[Path]) -> Clip:
-    """Return the clip; raises ValueError where it has no label or no file, or one that an earlier line named."""
+def _usable(clip: Clip, files: Files, seen: Container[Path], *, labelled: bool) -> Clip:
+    """Return the clip; raises ValueError where it has no label though it needs one, or no file, or one that an earlier
+    line named.
+    """
     if clip.path in seen:
         raise ValueError("an earlier line names the same file")
-    if clip.emotion is None and clip.arousal is None and clip.valence is None and clip.dominance is None:
+    if labelled and clip.emotion is None and clip.arousal is None and clip.valence is None and clip.dominance is None:
         raise ValueError("it has no label")
     missing = files.missing(clip.path)
     if missing:
@@ -256,9 +292,9 @@ def _clip(header: Sequence[str], values: Sequence[str], files: Files) -> Clip:
         raise ValueError(f"the votes are shares of the listeners, from 0 to 1 and together at most 1, not {votes}")
     return Clip(
         path=files.path(row["path"]),
-        speaker=row.get("speaker", "") or UNKNOWN,
+        speaker=word(row.get("speaker", "")) or UNKNOWN,
         emotion=canonical(word(row.get("emotion", ""))) or None,
-        gender=row.get("gender", ""),
+        gender=gender(row.get("gender", "")),
         language=row.get("language", ""),
         arousal=number_in("arousal"),
         valence=number_in("valence"),
@@ -293,6 +329,9 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
             file.write(buffer.getvalue().encode())
     except OSError as error:
         raise CorpusError(f"cannot write the manifest {path}: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise CorpusError(f"cannot write the manifest {path}: the name of a folder above its clips is not UTF-8 text, "
+                          "which a manifest holds: rename it") from None
 
 
 def _fields(clip: Clip, folder: Path) -> Sequence[str]:

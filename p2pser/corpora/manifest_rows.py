@@ -21,8 +21,22 @@ COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valen
 PURPOSE, UNTIL, LICENCE = "purpose", "consent_until", "licence"
 """The columns of what a clip's speaker has agreed to (``p2pser.corpora.consent``)."""
 
+CORPUS, SYNTHETIC = "corpus", "synthetic"
+"""The column that names each clip's corpus, in a manifest of several, and the one that marks synthetic speech."""
+
+VOTES = "votes."
+"""The prefix of columns with the share of listeners who named an emotion."""
+
+_KNOWN = frozenset({*COLUMNS, PURPOSE, UNTIL, LICENCE, CORPUS, SYNTHETIC})
+"""Columns that have a meaning. Their names count in any case, with blanks or dashes for underscores too: a consent
+must not be missed because its column is called "Consent until"."""
+
 _MISSING = frozenset({"", "nan", "na", "n/a", "null"})
 """Cells, in lower case, that programs write where there is no value."""
+
+_GENDERS = {"f": ("f", "female", "woman", "w", "weiblich", "frau"),
+            "m": ("m", "male", "man", "männlich", "mann")}
+"""Words for a speaker's gender, in lower case."""
 
 _DELIMITERS = (",", ";", "\t")
 _GIVEN = re.compile(r'"?sep=([^"\r\n]?)"?\s*', re.IGNORECASE)
@@ -87,7 +101,15 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
         names = [name.strip() for name in next(reader, [])]
     except csv.Error:
         return []
-    return [name.lower() if name.lower() in COLUMNS else name for name in names]
+    return [_usual(name) for name in names]
+
+
+def _usual(name: str) -> str:
+    """Return a column's name as the code knows it; one without a meaning as it is."""
+    plain = re.sub(r"[\s-]+", "_", name.lower())
+    if plain in _KNOWN:
+        return plain
+    return VOTES + name[len(VOTES):] if name.lower().startswith(VOTES) else name
 
 
 def word(text: str) -> str:
@@ -98,6 +120,25 @@ def word(text: str) -> str:
     """
     text = text.strip()
     return "" if text.lower() in _MISSING else text
+
+
+def truth(text: str) -> bool:
+    """Return whether a cell says yes: anything but 0, false, no and what marks a missing value.
+
+    >>> truth("1"), truth("No"), truth("")
+    (True, False, False)
+    """
+    return word(text).lower() not in ("", "0", "0.0", "false", "no", "n")
+
+
+def gender(text: str) -> str:
+    """Return ``"f"`` or ``"m"`` for the usual words for them, ``""`` where it is missing, other words as they are.
+
+    >>> gender("Female"), gender("M"), gender("NA")
+    ('f', 'm', '')
+    """
+    text = word(text)
+    return next((sex for sex, words in _GENDERS.items() if text.lower() in words), text)
 
 
 def number(text: str) -> float | None:
@@ -187,5 +228,5 @@ def last_day(cell: str) -> date | None:
         return None
     try:
         return date(*map(int, cell.strip().split("-")))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{cell!r} is no day: write it as YYYY-MM-DD") from None

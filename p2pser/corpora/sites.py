@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -77,12 +78,13 @@ def _settings(config: Config, partitioning: Partitioning) -> dict[str, Any]:
 
 def _file_names(corpus: Corpus) -> dict[Path, str]:
     """Return each clip's path below a folder of copies, in the order of the clips."""
-    names = [corpus.relative(clip) for clip in corpus.clips]
-    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
+    # Some file systems allow no colon (synthetic:es) in names, and some take two that differ in case for one.
+    names = [corpus.relative(clip).replace(":", "-") for clip in corpus.clips]
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names) or \
+            len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names):
         digits = len(str(len(names)))
-        names = [f"{number:0{digits}d}-{clip.path.name}" for number, clip in enumerate(corpus.clips)]
-    # Some file systems allow no colon (synthetic:es) in names.
-    return {clip.path: name.replace(":", "-") for clip, name in zip(corpus.clips, names)}
+        names = [f"{number:0{digits}d}-{clip.path.name.replace(':', '-')}" for number, clip in enumerate(corpus.clips)]
+    return {clip.path: name for clip, name in zip(corpus.clips, names)}
 
 
 def _write(corpus: Corpus, share: Sequence[int], folder: Path, names: dict[Path, str] | None) -> None:

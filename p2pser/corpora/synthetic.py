@@ -55,10 +55,22 @@ def corpus(seed: int = 0, language: str | None = None) -> Corpus:
     """
     name = "synthetic" if language is None else f"synthetic:{language}"
     folder = cache_folder() / "synthetic" / f"v{VERSION}-{_recipe()}-seed{seed}{f'-{language}' if language else ''}"
-    if not (folder / "manifest.csv").is_file():
+    read = _kept(folder)
+    if read is None:
         _make_once(folder, seed, language)
-    read = read_manifest(folder / "manifest.csv")
+        read = read_manifest(folder / "manifest.csv")
     return assemble(name, VERSION, read.clips, read.left_out, folder, synthetic=True)
+
+
+def _kept(folder: Path) -> Corpus | None:
+    """Return the corpus that was made in a folder; None where it is not whole: systems remove old temporary files one
+    by one.
+    """
+    try:
+        read = read_manifest(folder / "manifest.csv")
+    except CorpusError:
+        return None
+    return None if read.left_out else read
 
 
 def _recipe() -> str:
@@ -81,7 +93,7 @@ def _make_once(folder: Path, seed: int, language: str | None) -> None:
             _report("waiting for the synthetic corpus, which another process makes")
             lock.acquire()
         try:
-            if not (folder / "manifest.csv").is_file():
+            if _kept(folder) is None:
                 _into(folder, seed, language)
         finally:
             lock.release()
@@ -94,7 +106,7 @@ def _into(folder: Path, seed: int, language: str | None) -> None:
     """Make the corpus in ``folder``, completely or not at all."""
     with new_folder(folder, durable=False) as partial:
         generate(partial, seed, language=language, progress=True)
-        if folder.exists():  # without its manifest: incomplete
+        if folder.exists():  # it is not whole
             shutil.rmtree(folder)
 
 

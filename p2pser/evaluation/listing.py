@@ -49,12 +49,15 @@ def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in UTF-8; all have the columns of the first. Raises ConfigError where that fails."""
+    """Write rows as CSV in UTF-8; all have the columns of the first. Names of files that are no text are escaped.
+
+    Raises ConfigError where that fails.
+    """
     lines = iter(table)
     first = next(lines)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.DictWriter(file, list(first), lineterminator="\n")
             writer.writeheader()
             writer.writerow(first)

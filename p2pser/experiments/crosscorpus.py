@@ -8,7 +8,6 @@ training corpora are a plan (``p2pser.experiments.planning``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2pser.base.documents import as_yaml
 from p2pser.base.errors import ConfigError
 from p2pser.base.frames import flat, frame
 from p2pser.config import Config
@@ -161,7 +161,7 @@ def prepare(config: Config, topology: str, *, peers: int = 4, others: bool = Fal
     names = list(corpora)
 
     def trained_on(trained: Sequence[str], *kinds: str) -> Plan:
-        only = [] if len(trained) == len(names) else [f"corpus.train={json.dumps(trained)}"]
+        only = [] if len(trained) == len(names) else [f"corpus.train={as_yaml(trained)}"]
         folder = None if out is None else out / "_".join(file_name(name).replace("_", "-") for name in trained)
         return plan(config.with_settings(only), [spec.load(topology, peers * len(trained))], kinds=kinds, seeds=seeds,
                     folds=folds, tune=tune, inner=inner, out=folder, progress=progress)

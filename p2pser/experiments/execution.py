@@ -29,7 +29,7 @@ WITHOUT_EXCHANGE = {"pooled": baselines.pooled, "pooled-steps": baselines.pooled
 
 
 def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None = None,
-            conditions: Conditions | None = None) -> Document:
+            conditions: Conditions | None = None, data: str = "") -> Document:
     """Run a job and return its result.
 
     Parameters
@@ -40,14 +40,15 @@ def execute(job: Job, config: Config, topology: Topology | None, peers: int, hub
     peers : the number of peers over which the clips are partitioned.
     hub : the peer that holds no clips, if there is one.
     conditions : what goes wrong in a gossip run, and what time costs; None: nothing, and no time is counted.
+    data : the digest of the clips (``data_digest``): a process that has read others reads them anew.
     """
     with torch_threads(config.training.threads):  # also in the caller's own process, where torch has all processors
-        return _executed(job, config, topology, peers, hub, conditions)
+        return _executed(job, config, topology, peers, hub, conditions, data)
 
 
 def _executed(job: Job, config: Config, topology: Topology | None, peers: int, hub: int | None,
-              conditions: Conditions | None) -> Document:
-    federation = _federation(_Data.of(config, peers, hub))
+              conditions: Conditions | None, data: str) -> Document:
+    federation = _federation(_Data.of(config, peers, hub, data))
     if job.inner is not None:
         federation = tuning.inner(federation, *job.inner)
     if federation.test is None:
@@ -87,11 +88,11 @@ class _Data:
     config: Config = field(compare=False)
 
     @classmethod
-    def of(cls, config: Config, peers: int, hub: int | None) -> _Data:
+    def of(cls, config: Config, peers: int, hub: int | None, digest: str) -> _Data:
         sections = config.model_dump_json(include={
             "seed": True, "corpus": True, "features": True, "augment": True,
             "training": {"task", "soft_labels"}})
-        return cls(sections, peers, hub, config)
+        return cls(sections + digest, peers, hub, config)
 
 
 @lru_cache(maxsize=2)

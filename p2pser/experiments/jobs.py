@@ -22,6 +22,9 @@ BASELINES = ("pooled", "pooled-steps", "local-only", "server", "voting")
 FORM = 1
 """Version of a result's file: a file of another version is computed again."""
 
+LONGEST = 80
+"""Bytes of a scheme, and of a point of a grid, in the name of a result's file: file systems allow it 255."""
+
 Document: TypeAlias = "dict[str, Any]"
 """The result of a run as plain data, as its JSON file holds it."""
 
@@ -50,7 +53,7 @@ class Job:
     def file(self) -> str:
         """The name of the result's file."""
         label = file_name(self.scheme)
-        value = self.value.replace("/", "_")
+        value = _shortened(self.value.replace("/", "_"))
         inner = "" if self.inner is None else f"-inner{self.inner[0]}of{self.inner[1]}-{value}"
         return f"{self.kind}{'-' + label if label else ''}-fold{self.fold}-seed{self.seed}{inner}.json"
 
@@ -60,8 +63,16 @@ class Job:
 
 
 def file_name(text: str) -> str:
-    """Return a text with every character that a file name should not have replaced by ``_``."""
-    return "".join(letter if letter.isalnum() or letter in "-.=" else "_" for letter in text)
+    """Return a text with every character that a file name should not have replaced by ``_``, shortened if need be."""
+    return _shortened("".join(letter if letter.isalnum() or letter in "-.=" else "_" for letter in text))
+
+
+def _shortened(text: str) -> str:
+    """Return a text of ``LONGEST`` bytes at most; the end of a longer one is a digest of the whole."""
+    whole = text.encode(errors="surrogatepass")
+    if len(whole) <= LONGEST:
+        return text
+    return f"{whole[:LONGEST - 9].decode(errors='ignore')}-{hashlib.blake2b(whole, digest_size=4).hexdigest()}"
 
 
 def of_run(config: Config, seed: int, fold: int) -> Config:
@@ -83,6 +94,7 @@ class Plan:
     kinds : the kinds of runs, of ``gossip`` and ``BASELINES``.
     chosen : the point of the grid that inner folds chose, by (kind, label, fold); empty before they have run.
     conditions : of the gossip runs on outer folds; None: nothing goes wrong, and no time is counted.
+    data : the digest of the clips (``data_digest``).
     """
 
     topologies: Mapping[str, Topology]
@@ -94,6 +106,7 @@ class Plan:
     kinds: tuple[str, ...] = ("gossip", *BASELINES)
     chosen: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
     conditions: Conditions | None = None
+    data: str = ""
 
     @property
     def config(self) -> Config:
@@ -166,6 +179,7 @@ class Plan:
             "peers": self.peers,
             "graph": "" if topology is None else topology.digest(),
             "job": [job.kind, job.seed, job.fold, job.inner],
+            "data": self.data,
         }
         if self.hub is not None:
             tree["hub"] = self.hub

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import CORPORA
+from p2pser.base.wording import are
 from p2pser.corpora import by_sentence
+from p2pser.corpora.consent import Consent
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.labels import merged, with_labels
 from p2pser.corpora.manifest import Corpus
@@ -93,12 +96,13 @@ def choose(card: Card, whole: Corpus, *, seed: int = 0, split: str = "auto", fol
     if origin is not None and not everything and fold is None and split == "auto" and origin.split != "none":
         split, fold = origin.split, origin.fold
     tested, name = _tested(corpus, split, fold)
+    tested, without = _with_consent(card, corpus, tested)
     overlap, notes = _overlap(corpus, origin, tested) if origin is not None else (None, [])
     if origin is None and not seen and _elsewhere(card, corpus):
         overlap = 0
         notes.append(f"note: {corpus.name} is not among the corpora that the card names, so the model knows none of "
                      "its speakers")
-    notes += _languages(card, corpus, tested)
+    notes += [*_languages(card, corpus, tested), *without]
     notes += [f"note: {merge}" for merge in whole.notes[notes_before:]]
     if seen and origin is None:
         notes.append(f"note: the model was trained on clips of {corpus.name} too, and this corpus alone does not show "
@@ -119,6 +123,18 @@ def _tested(corpus: Corpus, split: str, fold: int | None) -> tuple[tuple[tuple[i
         raise CorpusError(f"fold {fold} does not exist: the split {name} of {corpus.name} has folds 0 to "
                           f"{len(several) - 1}")
     return (several[fold].test,), several[fold].name
+
+
+def _with_consent(card: Card, corpus: Corpus, tested: Sequence[Sequence[int]]
+                  ) -> tuple[tuple[tuple[int, ...], ...], list[str]]:
+    """Return the clips of each fold that may be used today, for the purpose that the card names, and a note on the
+    others.
+    """
+    consent = Consent(str(card.training.get("purpose") or ""), date.today())
+    refused = {index: why for part in tested for index in part if (why := consent.objection(corpus.clips[index]))}
+    each = "; ".join(f"{count} × {why}" for why, count in Counter(refused.values()).most_common())
+    notes = [f"note: {are(len(refused), 'clip')} left out: {each}"] if refused else []
+    return tuple(tuple(index for index in part if index not in refused) for part in tested), notes
 
 
 def _elsewhere(card: Card, corpus: Corpus) -> bool:

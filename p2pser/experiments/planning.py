@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from p2pser.base.errors import ConfigError
@@ -10,11 +11,15 @@ from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
 from p2pser.corpora.partitioning import splits
 from p2pser.experiments import tuning
+from p2pser.experiments.data_digest import data_digest
 from p2pser.experiments.grids import grid
 from p2pser.experiments.jobs import BASELINES, Plan, of_run
 from p2pser.experiments.schemes import Scheme, schemes_of
 from p2pser.features.federation import federate
 from p2pser.graph.spec import Topology
+
+MOST_SEEDS = 1000
+"""The most seeds of a comparison: more are a seed that was given as their number."""
 
 
 def plan(
@@ -59,8 +64,8 @@ def plan(
     if config.training.task == "dimensions" and not (dimensions and not tune):
         raise ConfigError("training.task=dimensions learns no emotions, and these results are compared by their UAR: "
                           "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))
-    if seeds < 1:
-        raise ConfigError(f"{seeds} seeds make no run: take at least 1")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"{seeds} seeds: give how many there are, from 1 to {MOST_SEEDS}; the first one is --seed")
     numbers = tuple(range(len(splits(config)))) if folds is None else tuple(folds)
     if not numbers or len(set(numbers)) < len(numbers):
         raise ConfigError(f"folds {numbers}: name each fold once, and at least one")
@@ -73,7 +78,7 @@ def plan(
     federation = federate(of_run(config, config.seed, numbers[0]), whole.peers, hub=whole.hub, progress=progress)
     if whole.tunes:
         tuning.groups(federation, inner)
-    return whole
+    return replace(whole, data=data_digest(config, federation.corpus))
 
 
 def baselines_of(config: Config) -> tuple[str, ...]:

@@ -129,8 +129,8 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int | str) -> Iterator
     """Yield each job with its result when it is finished."""
     from p2pser.experiments.execution import execute
 
-    tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub, plan.conditions_of(job))
-             for job in jobs]
+    tasks = [(job, plan.settings(job), plan.topologies.get(job.scheme), plan.peers, plan.hub, plan.conditions_of(job),
+              plan.data) for job in jobs]
     if isinstance(processes, str):
         yield from cluster.computed(tasks, processes) if tasks else ()
         return

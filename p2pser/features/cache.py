@@ -9,9 +9,11 @@ lines are appended whole, so any number of processes may write at once; a damage
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +29,12 @@ SETTLED = 2.0
 
 
 def content_digest(path: Path) -> str:
-    """Return the BLAKE2b digest of a file's bytes (hex, 128 bit); OSError where it cannot be read."""
+    """Return the BLAKE2b digest of a file's bytes (hex, 128 bit); OSError where it cannot be read or is no file.
+
+    A pipe would wait for its writer, and a device may have no end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

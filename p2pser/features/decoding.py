@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +35,14 @@ LOWEST_RATE = 1000
 _MOST_FRAMES_PER_BYTE = 2000
 """No codec here stores so many frames in one byte, not even of silence (FLAC: 350)."""
 
+_ALONE = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "flac", "flv", "gsm", "loas", "matroska",
+          "mov", "mp3", "mpeg", "mpegts", "ogg", "tta", "voc", "w64", "wav", "wv")
+"""What PyAV may read, by FFmpeg's names: formats that hold their sound. Others name files and addresses to read from
+(playlists, session descriptions), or wait for packets from the network."""
+
+LOUDEST = 8.0
+"""Samples above this are not of full scale 1, but integers that were converted to floats: 18 dB above full scale."""
+
 
 @dataclass
 class Decoder:
@@ -60,6 +70,7 @@ def opened(recording: Path | str | bytes) -> Iterator[Decoder]:
         with _decoder(source) as decoder:
             if decoder.rate < LOWEST_RATE:
                 raise CorpusError(f"its header gives a sampling rate of {decoder.rate} Hz: it is damaged")
+            decoder.blocks = _of_full_scale(decoder.blocks)
             yield decoder
     except CorpusError as error:
         if isinstance(source, io.BytesIO):
@@ -95,7 +106,7 @@ def _sound(source: Source) -> Iterator[Decoder]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(Forward(_with_sizes(source) or (
-                str(source) if isinstance(source, Path) else source)))
+                os.fsencode(source) if isinstance(source, Path) else source)))  # a name need not be UTF-8
         except (OSError, RuntimeError, TypeError) as error:  # TypeError: samples without a header, by the file's name
             raise CorpusError(_sentence(error)) from None
         size = source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
@@ -112,6 +123,15 @@ def _sound_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
             yield block
     except (OSError, RuntimeError) as error:
         raise CorpusError(_sentence(error)) from None
+
+
+def _of_full_scale(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield the blocks. Raises CorpusError where samples are far above full scale."""
+    for block in blocks:
+        peak = float(np.abs(block).max(initial=0.0))
+        if LOUDEST < peak < math.inf:  # what is not finite has a sentence of its own
+            raise CorpusError(f"its samples reach {peak:g}, and full scale is 1: export it again, as 16-bit integers")
+        yield block
 
 
 def _with_sizes(source: Source) -> BinaryIO | None:
@@ -135,11 +155,14 @@ def _media(source: Source) -> Iterator[Decoder]:
     except ImportError:
         which = f"{source.suffix} files" if isinstance(source, Path) else "it is no WAV, FLAC, MP3 or Ogg; others"
         raise CorpusError(f"{which} need the extra media: {extra('media')}") from None
-    try:
-        container = av.open(str(source) if isinstance(source, Path) else source)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise CorpusError(_sentence(error)) from None
-    with container:
+    with contextlib.ExitStack() as stack:
+        try:
+            # A name may look like an address to FFmpeg (10:15.m4a), so it gets an open file.
+            file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            container = stack.enter_context(av.open(file, options={
+                "format_whitelist": ",".join(_ALONE), "protocol_whitelist": "none"}))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise CorpusError(_sentence(error)) from None
         stream = next(iter(container.streams.audio), None)
         if stream is None or not stream.rate:
             raise CorpusError("it holds no sound")

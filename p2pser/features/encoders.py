@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from p2pser.base.atomic import new_file
-from p2pser.base.errors import ConfigError
+from p2pser.base.documents import read_text
+from p2pser.base.errors import ConfigError, P2PSERError, in_one_line
 from p2pser.base.paths import cache_folder
 from p2pser.features import cache, levels
 from p2pser.features.kind import Array
@@ -54,6 +55,9 @@ IDENTIFIED = re.compile(r"(?P<name>[^@]*)@(?P<identity>[0-9a-f]{16})")
 """An encoder that any machine can look for, as ``portable`` returns it."""
 INSTALL = ("encoders of speech and text (features.kind=ssl, encoder-states, sentences) need the extra ssl: pip install "
            "'p2pser[ssl]'")
+AGAIN = "copy the encoder again (git lfs pull, where its folder comes from git)"
+MISSING = 0.03
+"""The largest share of an encoder's parameters that its files may lack."""
 
 
 # -- files ---------------------------------------------------------------------------------------------------
@@ -179,10 +183,20 @@ def _download(encoder: str, revision: str | None, form: Form) -> Path:
     return path
 
 
+def described(path: Path, form: Form) -> dict[str, Any]:
+    """Return what an encoder's config.json says. Raises ConfigError where it is damaged."""
+    document = None
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(read_text(path / "config.json", f"the {form.of} encoder's", ConfigError))
+    if not isinstance(document, dict):
+        raise ConfigError(f"{form.setting} {path}: its config.json is damaged (it is no JSON mapping): {AGAIN}")
+    return document
+
+
 @lru_cache(maxsize=8)
 def layers_and_size(path: Path) -> tuple[int, int]:
     """Return the number of layers and their width, from config.json. Raises ConfigError where it lacks them."""
-    document: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    document = described(path, SPEECH)
     layers = document.get("encoder_layers", document.get("num_hidden_layers"))
     size = document.get("d_model", document.get("hidden_size"))
     if not isinstance(layers, int) or not isinstance(size, int):
@@ -242,8 +256,24 @@ def _load(path: Path) -> tuple[Any, Any]:
 def model(path: Path) -> Any:
     """Return the encoder in a folder, float32, in evaluation mode. Raises ConfigError where it cannot be loaded."""
     with loading(path) as transformers:
-        found = transformers.AutoModel.from_pretrained(path, local_files_only=True).float()
-    return (found.get_encoder() if found.config.is_encoder_decoder else found).eval()
+        found, told = transformers.AutoModel.from_pretrained(path, local_files_only=True, output_loading_info=True)
+    encoder = found.get_encoder() if found.config.is_encoder_decoder else found
+    require_whole(path, found, encoder, told["missing_keys"])
+    return encoder.float().eval()
+
+
+def require_whole(path: Path, whole: Any, encoder: Any, missing: Collection[str]) -> None:
+    """Raise ConfigError where an encoder's files lack parameters of it, which transformers draws at random instead.
+
+    Heads and what serves training only may be missing: ``MISSING`` of all parameters. whole : the model that was
+    loaded, of which the encoder is a part. missing : the names of its parameters that the files lack.
+    """
+    own = set(map(id, encoder.parameters()))
+    sizes = {name: each.numel() for name, each in whole.named_parameters() if id(each) in own}
+    lacking, there = sum(sizes.get(name, 0) for name in missing), sum(sizes.values())
+    if lacking > MISSING * there:
+        raise ConfigError(f"the files of the encoder in {path} lack {lacking:,} of its {there:,} parameters: they are "
+                          f"those of another model, or incomplete; {AGAIN}")
 
 
 @contextlib.contextmanager
@@ -260,8 +290,10 @@ def loading(path: Path) -> Iterator[Any]:
     logger.setLevel(logging.ERROR)
     try:
         yield transformers
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"the encoder in {path} cannot be loaded: {' '.join(str(error).split())}") from None
+    except P2PSERError:
+        raise
+    except Exception as error:  # what libraries say of damaged files is of many types
+        raise ConfigError(f"the encoder in {path} cannot be loaded ({in_one_line(error, 300)}): {AGAIN}") from None
     finally:
         logger.setLevel(level)
 
@@ -270,8 +302,8 @@ def means(hidden: Array) -> Array:
     """Return the mean over time (layers + 1, D) float32 of ``states``."""
     import torch
 
-    found = torch.stack([torch.from_numpy(layer).mean(dim=0) for layer in hidden]).numpy().astype(np.float32)
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+    found: Array = torch.stack([torch.from_numpy(layer).mean(dim=0) for layer in hidden]).numpy().astype(np.float32)
+    return found
 
 
 def states(path: Path, signal: Array, sample_rate: int, layers: int) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pser.base.errors import CorpusError
-from p2pser.features.decoding import LOWEST_RATE
+from p2pser.features.decoding import LOUDEST, LOWEST_RATE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,6 @@ HIGHEST_RATE = 1_000_000
 
 MOST_CHANNELS = 64
 """The most channels of a recording."""
-
-LOUDEST = 8.0
-"""Samples above this are not of full scale 1, but integers that were converted to floats: 18 dB above full scale."""
 
 
 def scaled(samples: ArrayLike) -> NDArray[np.float32]:

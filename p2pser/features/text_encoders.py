@@ -6,7 +6,6 @@ encoder are read from its files.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError
-from p2pser.features.encoders import loading
+from p2pser.features.encoders import TEXT, described, loading, require_whole
 
 TOKENS = 256
 """So many tokens of a text are read at most: a minute or two of speech."""
@@ -34,7 +33,7 @@ _LOCK = threading.Lock()
 @lru_cache(maxsize=8)
 def width(path: Path) -> int:
     """Return the width of the encoder's last layer, from config.json. Raises ConfigError where it lacks it."""
-    document: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    document = described(path, TEXT)
     found = document.get("hidden_size", document.get("d_model", document.get("dim")))
     if not isinstance(found, int):
         raise ConfigError(f"features.text_encoder {path}: its config.json does not say how wide its layers are; it is "
@@ -80,11 +79,12 @@ def _load(path: Path) -> tuple[Any, Any, int]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads warn at each process that is started later
     with loading(path) as transformers:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = transformers.AutoModel.from_pretrained(path, local_files_only=True).float()
+        model, told = transformers.AutoModel.from_pretrained(path, local_files_only=True, output_loading_info=True)
     if tokenizer.pad_token is None:
         raise ConfigError(f"the tokenizer in {path} has no token to fill up with (pad_token): p2pser takes encoders of "
                           "sentences, such as sentence-transformers/all-MiniLM-L6-v2")
-    encoder = (model.encoder if hasattr(model, "decoder") else model).eval()
+    encoder = (model.encoder if hasattr(model, "decoder") else model).float().eval()
+    require_whole(path, model, encoder, told["missing_keys"])
     positions = getattr(encoder.config, "max_position_embeddings", None) or TOKENS + 2
     # RoBERTa's positions begin at the one after its padding's: two cannot be used.
     return tokenizer, encoder, int(min(TOKENS, tokenizer.model_max_length, positions - 2))

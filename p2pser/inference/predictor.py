@@ -307,7 +307,7 @@ class Predictor:
             return self.module.outputs(scaled)
         from p2pser.models.inference import logits
 
-        return logits(self.module, scaled)
+        return _finite(logits(self.module, scaled))
 
     def scale(self, features: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float32]:
         """Return features scaled as the model expects: by ``own`` or the training statistics, or not at all."""
@@ -342,6 +342,14 @@ class Predictor:
             raise CorpusError(f"it lasts {len(signal) / rate / 60:.1f} minutes, and one label says little of so much "
                               "speech: ask for a timeline (--window 3; in Python p2pser.timeline)")
         return signal
+
+
+def _finite(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the outputs. Raises ModelError where they are not finite: their most probable emotion means nothing."""
+    if not np.isfinite(outputs).all():
+        raise ModelError("the model's answers are no finite numbers: its parameters are damaged, or its training "
+                         "diverged; copy the model again, or train anew")
+    return outputs
 
 
 def _why_unsure(possible: int, classes: int, coverage: float, distance: float, far: float | None) -> str:

@@ -58,7 +58,7 @@ def files(paths: Paths) -> list[Path]:
         if path.is_dir():
             result += recordings(path)
         elif path.suffix.lower() in MANIFESTS:
-            listed = read_manifest(path)
+            listed = read_manifest(path, labelled=False)
             # Left-out clips too: the caller reads them and reports the reason.
             result += [*(clip.path for clip in listed.clips), *(left for left, _ in listed.left_out)]
         elif path.suffix.lower() in LISTS:
@@ -72,7 +72,7 @@ def files(paths: Paths) -> list[Path]:
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
         raise CorpusError(f"cannot read the list of recordings {path}: {reason}") from None

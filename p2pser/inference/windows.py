@@ -15,6 +15,9 @@ from p2pser.features import audio, decoding
 
 Array = NDArray[np.float32]
 
+LONGEST = 24 * 3600.0
+"""A longer window counts as this long [s]."""
+
 FRAME = 0.05
 """Length of the frames whose level is measured [s]."""
 
@@ -53,7 +56,7 @@ class Windower:
             raise CorpusError(f"windows of {window:g} s every {hop:g} s are not possible: a window lasts "
                               f"{audio.SHORTEST:g} s or more, and the hop is above 0 and not longer than the window")
         self.rate = rate
-        self.size, self.step = round(window * rate), max(1, round(hop * rate))
+        self.size, self.step = (max(1, round(min(length, LONGEST) * rate)) for length in (window, hop))
         self._held: Array = np.zeros(0, dtype=np.float32)
         self._start = 0  # index of the first held sample in the stream
         self._windows = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import new_file
+from p2pser.base.documents import as_yaml
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.corpora.labels import NO_CLIPS
@@ -49,7 +49,7 @@ def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Si
     place = {"corpus.name": NO_CLIPS if relays else "auto", **({} if relays else {"corpus.data": str(where)}),
              "corpus.partition": "own", "corpus.split": "none", "network.secret_key": str(folder / SITE_KEY),
              "network.author": one.by, "peer.out": str(folder / "runs")}
-    config = common.with_settings([*(f"{name}={json.dumps(value)}" for name, value in place.items()), *own])
+    config = common.with_settings([*(f"{name}={as_yaml(value)}" for name, value in place.items()), *own])
     theirs = config.shared()
     for name, value in common.shared().items():
         if theirs[name] != value:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from p2pser.base.atomic import append_privately
+from p2pser.base.errors import ConfigError
 from p2pser.base.version import __version__
 from p2pser.config import Config
 from p2pser.features.federation import Federation
@@ -23,6 +27,8 @@ from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.results import Round
 from p2pser.simulation.scenario import Scenario
 
+LOCK = "lock"
+"""The file by which a process keeps a folder for itself."""
 EVERY, SHARE = 2.0, 0.05
 """Seconds from one checkpoint to the next, at least, and the largest share of the time that they may take."""
 
@@ -31,6 +37,26 @@ def resumable(config: Config, algorithm: Algorithm, scenario: Scenario) -> bool:
     """Whether a run's memory between rounds is only its rows, its edges and its counters."""
     return not (algorithm.asynchronous or algorithm.sums or config.privacy.epsilon is not None
                 or scenario.hostile or scenario.faults or scenario.clock or scenario.churn)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep the folder of a simulation for this process while the block runs: two would remove each other's files.
+
+    Raises ConfigError where another process has it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = append_privately(folder / LOCK)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; choose another (--out)") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another process simulates a run in {folder}: wait for it, or give this run another "
+                              "name (--name)") from None
+        yield
 
 
 def fingerprint(config: Config, topology: Topology, federation: Federation, *others: object) -> str:

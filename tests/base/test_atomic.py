@@ -179,3 +179,9 @@ def test_the_wait_for_a_descriptor_ends(tmp_path: Path, no_descriptors: Callable
     no_descriptors(60)
     with pytest.raises(CheckpointError, match="Too many open files"):
         atomic.write_json(tmp_path / "run.json", {"incarnation": 1})
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller.wav")
+    atomic.write_json(tmp_path / "a.json", {name: "ü"})
+    assert atomic.read_json(tmp_path / "a.json") == {name: "ü"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import CorpusError
+from p2pser.corpora.consent import Consent
 from p2pser.corpora.emotions import canonical
 from p2pser.corpora.labels import choose_labels
+from p2pser.corpora.loading import load
 from p2pser.corpora.manifest import UNKNOWN, Clip, assemble, read_manifest, relative, write_manifest
-from p2pser.corpora.manifest_rows import word
+from p2pser.corpora.manifest_rows import gender, word
 
 FIELD = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=12)
 """What a field may hold; blanks at its ends are not kept, so none are drawn."""
@@ -41,9 +44,9 @@ def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
     one = st.builds(
         clip,
         number=st.integers(0, 999),
-        speaker=FIELD.map(lambda text: text or UNKNOWN),
+        speaker=FIELD.map(lambda text: word(text) or UNKNOWN),
         emotion=FIELD.map(canonical).filter(word),
-        gender=FIELD,
+        gender=FIELD.map(gender),
         language=FIELD,
         arousal=NUMBER,
         valence=NUMBER,
@@ -231,3 +234,57 @@ def test_speakers_who_may_be_one_are_pointed_out(tmp_path: Path) -> None:
 def test_the_labels_of_a_run_may_be_written_in_the_corpora_s_languages(tmp_path: Path) -> None:
     corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,Freude\nb.wav,Trauer\n"))
     assert choose_labels(corpus, ["Traurig", "joy"]) == ("sadness", "happiness")
+
+
+def test_columns_with_a_meaning_count_in_any_case(tmp_path: Path) -> None:
+    text = ("PATH,Speaker,Emotion,Consent Until,PURPOSE,Votes.Joy,Corpus,Synthetic,Mood\n"
+            "a.wav,ann,anger,2001-01-31,Research,0.25,x,yes,good\n")
+    corpus = read_manifest(manifest(tmp_path, text))
+    (clip,) = corpus.clips
+    assert (clip.votes, clip.corpus, corpus.synthetic) == ({"happiness": 0.25}, "x", True)
+    assert clip.extra == {"consent_until": "2001-01-31", "purpose": "Research", "synthetic": "yes", "Mood": "good"}
+    for header in ("path,emotion,consent_until,Consent-Until", "path,emotion,votes.x,VOTES.x"):
+        with pytest.raises(CorpusError, match="twice: rename one"):
+            read_manifest(manifest(tmp_path, f"{header}\na.wav,anger,,\n"))
+
+
+@pytest.mark.parametrize("nothing", ["", "NA", "NaN", "nan", "n/a", "NULL", " NA "])
+def test_what_programs_write_for_no_value_names_nothing(tmp_path: Path, nothing: str) -> None:
+    text = f"path,emotion,speaker,gender,purpose,synthetic\na.wav,anger,{nothing},{nothing},{nothing},{nothing}\n" \
+           f"b.wav,fear,{nothing},Female,,no\n"
+    corpus = read_manifest(manifest(tmp_path, text))
+    assert [(clip.speaker, clip.gender) for clip in corpus.clips] == [(UNKNOWN, ""), (UNKNOWN, "f")]
+    assert (corpus.names_speakers, corpus.synthetic) == (False, False)
+    assert Consent("", date(2026, 1, 1)).objection(corpus.clips[0]) is None
+
+
+@pytest.mark.parametrize("value", ["0", "false", "No"])
+def test_a_corpus_whose_column_says_so_is_not_synthetic(tmp_path: Path, value: str) -> None:
+    assert not read_manifest(manifest(tmp_path, f"path,emotion,synthetic\na.wav,x,{value}\nb.wav,y,1\n")).synthetic
+
+
+def test_recordings_to_predict_need_no_label(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,transcript\na.wav,so glad\nz.wav,gone\nb.wav,\n")
+    corpus = read_manifest(path, labelled=False)
+    assert [(clip.path.name, clip.transcript, clip.emotion) for clip in corpus.clips] == [
+        ("a.wav", "so glad", None), ("b.wav", "", None)]
+    assert [why for _, why in corpus.left_out] == ["line 3 of clips.csv: the file is missing"]
+
+
+def test_names_that_are_no_text_cost_only_their_clips(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    for name in (b"anger/ann/1.wav", b"anger/M\xfcller/1.wav", b"joy/ann/\xe4.wav", b"\xc4rger/ann/1.wav",
+                 b"joy/b/1.wav"):
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    corpus = load("folder", folder)
+    assert [corpus.relative(clip) for clip in corpus.clips] == ["anger/ann/1.wav", "joy/b/1.wav"]
+    assert [why.partition(":")[0] for _, why in corpus.left_out] == ["its name is not UTF-8 text"] * 3
+    write_manifest(corpus, tmp_path / "clips.csv")
+    assert len(read_manifest(tmp_path / "clips.csv").clips) == 2
+    above = tmp_path / os.fsdecode(b"\xfc")
+    folder.rename(above)
+    with pytest.raises(CorpusError, match="a folder above its clips is not UTF-8 text"):
+        write_manifest(load("folder", above), tmp_path / "above.csv")
+    assert not (tmp_path / "above.csv").exists()

@@ -100,3 +100,19 @@ def test_clips_outside_of_the_corpus_s_folder_are_copied_in_order(tmp_path: Path
     back = read_manifest(tmp_path / "out" / "peer-0" / "manifest.csv")
     assert [clip.path.read_text() for clip in back.clips] == ["a", "b", "c"]
     assert all(clip.path.resolve().is_relative_to(tmp_path / "out") for clip in back.clips)
+
+
+def test_copies_whose_names_a_file_system_may_take_for_one_are_all_there(tmp_path: Path) -> None:
+    names = ("10:15.wav", "10-15.wav", "a.wav", "A.wav")
+    for emotion, speaker, name in itertools.product(("anger", "fear"), "pq", names):
+        path = tmp_path / "x" / emotion / speaker / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{emotion} {speaker} {name}")
+    config = Config().with_settings(["corpus.name=folder", f"corpus.data={tmp_path / 'x'}", "corpus.split=none"])
+    write_sites(config, partition_corpus(config, 2), tmp_path / "out", copy=True)
+    back = [read_manifest(tmp_path / "out" / f"peer-{peer}" / "manifest.csv") for peer in (0, 1)]
+    said = [clip.path.read_text().split()[:2] == [clip.emotion, clip.speaker] for each in back for clip in each.clips]
+    assert (len(said), all(said)) == (16, True)
+    for each in back:
+        assert len({clip.path.name.casefold() for clip in each.clips}) == 8
+        assert len({clip.path.read_text() for clip in each.clips}) == 8

@@ -168,6 +168,14 @@ def test_what_was_not_finished_is_made_again(small: Path) -> None:
     assert (root / "s01" / "anger-1.wav").stat().st_size > 10000
 
 
+def test_what_a_system_has_cleaned_up_in_part_is_made_again(small: Path) -> None:
+    first = synthetic.corpus()
+    for clip in first.clips[3:5]:
+        clip.path.unlink()
+    assert synthetic.corpus().clips == first.clips
+    assert all(clip.path.is_file() for clip in first.clips)
+
+
 def test_a_failure_leaves_nothing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "_espeak", lambda: (loader.get_library_path(), str(small)))
     with pytest.raises(CorpusError, match="could not speak for s0"):

@@ -266,7 +266,10 @@ def test_results_of_others_stand_beside_ones_own(long, tmp_path):
         path = tmp_path / "results" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(own.model_dump_json())
+    for name, text in {"notes": '{"a": 1}', "theirs/cut": "{", "theirs/list": "[]"}.items():
+        (tmp_path / "results" / f"{name}.json").write_text(text)
     result = call("rank", tmp_path / "results")
+    assert [name for name in ("notes", "cut", "list") if f"{name}.json" not in result.output] == []
     assert "few.json does not count: it has 3 trials, and the benchmark 20" in result.output
     assert f"ring dfedavg ({tmp_path / 'results' / 'theirs' / 'it.json'})" in result.output
     empty = tmp_path / "empty"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,35 @@ def test_peers_of_different_width_have_a_curve_of_their_mean(config):
     results = pool.run(runs, processes=1)
     assert len(results.outer[Job("gossip", "complete", 0, 0)]["predicted"]) == 2
     assert None not in summarised(results).curves["complete"].uar[0]
+
+
+def test_results_of_other_clips_are_computed_again(tones: Path, tmp_path: Path) -> None:
+    """The folder is the same, and in it a label, a recording or a day has changed."""
+    shutil.copytree(tones, tmp_path / "tones")
+    rows = [[str(path.relative_to(tmp_path)), path.parts[-2], path.parts[-3], "2999-12-31"]
+            for path in sorted((tmp_path / "tones").rglob("*.wav"))]
+
+    def counts() -> tuple[int, list[str]]:
+        """Return how many runs are computed, and the emotions on which the first of them tested."""
+        table = tmp_path / "clips.csv"
+        table.write_text("\n".join(map(",".join, [["path", "speaker", "emotion", "consent_until"], *rows])) + "\n")
+        config = Config().with_settings([*PLAIN, "corpus.name=manifest", f"corpus.data={table}"])
+        stored: list[bool] = []
+        runs = planned(config, tmp_path / "out", topologies=["ring"], seeds=1, folds=(0,),
+                       kinds=("pooled", "local-only"))
+        found = pool.run(runs, processes=1, done=lambda job, known: stored.append(known)).outer
+        first = next(iter(found.values()))
+        return stored.count(False), [first["labels"][target] for target in first["test"]["targets"]]
+
+    number, before = counts()
+    assert (number, counts()) == (2, (0, before))
+    for row in rows:
+        row[2] = row[2].replace("anger", "boredom")
+    assert counts() == (2, [emotion.replace("anger", "boredom") for emotion in before])
+    assert counts()[0] == 0
+    shutil.copyfile(tmp_path / rows[-1][0], tmp_path / rows[-2][0])
+    os.utime(tmp_path / rows[-2][0], (1e9, 1e9))
+    assert counts()[0] == 2
+    rows[0][3] = "2001-01-01"
+    assert counts()[0] == 2
+    assert counts()[0] == 0

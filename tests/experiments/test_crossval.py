@@ -291,6 +291,7 @@ def test_a_model_that_there_is_not_is_refused_before_anything_runs(config: Confi
     ({"schemes": ["pooled", "pooled"]}, "each scheme once"), ({"models": ["mlp", "mlp"]}, "each model once"),
     ({"inner": 5}, "5 inner folds need as many training speakers, and there are 3"),
     ({"tune": "training.lr=0.1"}, "two values or more"), ({"seeds": 0}, "0 seeds"),
+    ({"seeds": 20261130}, "from 1 to 1000; the first one is --seed"),
 ])
 def test_wrong_calls_are_refused(config: Config, changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):

@@ -93,6 +93,8 @@ def read(path: Path) -> list[dict[str, str]]:
     ({"topologies": None}, "names no topologies"),
     ({"topologies": []}, "topologies"),
     ({"topologies": ["ring", "ring"]}, "'ring' is given twice"),
+    ({"name": "../elsewhere"}, "write it without slashes"), ({"name": "/tmp"}, "write it without slashes"),
+    ({"name": ".."}, "write it without slashes"),
     ({"network": "wam"}, "did you mean 'wan'?"),
     ({"seeds": 0}, "seeds = 0"),
     ({"target": 0}, "target = 0"),

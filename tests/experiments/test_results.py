@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pser.config import Config
 from p2pser.evaluation.metrics import Predictions
@@ -122,3 +124,11 @@ def test_names_of_files() -> None:
 def test_a_run_has_its_seed_and_fold_and_nothing_else_changed() -> None:
     config = Config().with_settings(["corpus.split=group:3", "training.lr=0.3"])
     assert of_run(config, 7, 2) == config.with_settings(["seed=7", "corpus.fold=2"])
+
+
+@given(st.text(min_size=60, max_size=400), st.text(max_size=400))
+def test_a_file_can_have_the_name_of_any_result(scheme: str, value: str) -> None:
+    job = Job("gossip", scheme, 3, 1, (0, 2), value)
+    assert len(job.file.encode(errors="surrogateescape")) <= 230
+    assert "/" not in job.file
+    assert job.file != Job("gossip", f"{scheme}x", 3, 1, (0, 2), value).file

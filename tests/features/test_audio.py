@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import soundfile
 
 from p2pser.base.errors import CorpusError
 from p2pser.features import audio
+from p2pser.inference.windows import windows
 
 
 def tone(seconds: float, rate: int, f0: float = 440.0) -> np.ndarray:
@@ -243,3 +245,53 @@ def test_without_the_extra_the_reason_names_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.m4a").write_bytes(bytes(range(256)))
     assert audio.reason(tmp_path / "a.m4a") == ".m4a files need the extra media: pip install 'p2pser[media]'"
+
+
+@pytest.mark.parametrize("scale", [128.0, 32768.0, 2.0**31])
+def test_floats_of_the_scale_of_integers_are_refused(tmp_path: Path, scale: float) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(0.5, 16000) * scale, 16000, subtype="FLOAT")
+    with pytest.raises(CorpusError, match=r"a.wav: its samples reach .*, and full scale is 1: export it again"):
+        audio.read(path, 16000)
+    with pytest.raises(CorpusError, match="its samples reach"):
+        list(windows(path, 16000, 0.2, 0.1))
+    soundfile.write(path, tone(0.5, 16000) * 4, 16000, subtype="FLOAT")  # too loud, and still of full scale 1
+    assert np.abs(audio.read(path, 16000)).max() == pytest.approx(1.2, abs=0.01)
+
+
+@pytest.mark.parametrize("name", [b"M\xfcller.wav", b"M\xfcller.m4a", b"2026-11-30T10:15:00.m4a", b"http:a.m4a",
+                                  b"-a.wav", b"%s%d.wav", b"a\n.wav", b"\xf0\x9f\x98\x80.m4a"])
+def test_a_recording_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path(os.fsdecode(name))
+    if path.suffix == ".wav":
+        with Path("plain.wav").open("wb") as file:
+            soundfile.write(file, tone(1.0, 16000), 16000, format="WAV")
+        Path("plain.wav").rename(path)
+    else:
+        media(Path("plain.m4a"), "aac", 16000).rename(path)
+    assert audio.seconds(path) == pytest.approx(1.0, abs=0.1)
+    assert audio.read(path, 16000).size == pytest.approx(16000, abs=1600)
+
+
+ELSEWHERE = {
+    "a session description": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=\x01\nc=IN IP4 127.0.0.1\nt=0 0\n"
+                             b"m=audio 5004 RTP/AVP 0\n",
+    "a list of files": b"ffconcat version 1.0\nfile other.wav\n#\x01\n",
+    "a playlist": b"#EXTM3U\n#\x01\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.wav\n#EXT-X-ENDLIST\n",
+    "lyrics": b"[Reference]\nRef1=http://127.0.0.1:1/\n\x01",
+}
+"""Files that PyAV would take for recordings, and that name others, with a byte that is no text."""
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_file_that_names_others_is_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Else it could read files beside it, and wait for the network for ever."""
+    pytest.importorskip("av", reason="needs the extra media")
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("other.wav", tone(1.0, 16000), 16000)
+    for suffix in (".m4a", ".mka"):
+        Path(f"a{suffix}").write_bytes(ELSEWHERE[what])
+        assert "it is not a recording that can be read" in (audio.reason(Path(f"a{suffix}")) or "")
+    with pytest.raises(CorpusError, match="it is not a recording that can be read"):
+        audio.read(ELSEWHERE[what], 16000)

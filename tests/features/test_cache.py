@@ -205,3 +205,13 @@ def test_index_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     index = cache.Index(tmp_path)
     found = [index.find(tmp_path / f"{number}.wav") for number in range(40)]
     assert found == [f"{number:032x}" for number in range(40)]
+
+
+def test_a_pipe_and_a_device_among_the_recordings_cost_only_themselves(clips: list[Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "endless.wav").symlink_to("/dev/zero")
+    strange = [tmp_path / "pipe.wav", tmp_path / "endless.wav"]
+    found = extract([*strange, *clips], FeatureSettings(kind="logmel"), workers=1)
+    assert [path for path, _ in found.left_out] == strange
+    assert all("a pipe or a device" in why for _, why in found.left_out)
+    assert sum(values is not None for values in found.features) == len(clips)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
 from click.testing import CliRunner
 
@@ -190,6 +191,42 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path: Path, saved: dict[str,
     encoders.layers_and_size.cache_clear()
     with pytest.raises(ConfigError, match="cannot be loaded"):
         clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b"version https://git-lfs.github.com/spec/v1\n",
+                                     b"[" * 5000])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_damaged_file_of_an_encoder_is_refused_in_one_sentence(
+    tmp_path: Path, saved: dict[str, Path], name: str, content: bytes
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(saved["hubert"], folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=r"is damaged|cannot be loaded|is not UTF-8 text") as caught:
+        clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(folder))
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper"])
+def test_files_of_another_model_are_refused_and_its_parameters_not_drawn(
+    tmp_path: Path, saved: dict[str, Path], family: str
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(saved[family], folder)
+    file = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    lost = {name: value for name, value in tensors.items() if "layers.1." not in name or "decoder" in name}
+    assert len(lost) < len(tensors)
+    for change, refused in (({f"x.{name}": value for name, value in tensors.items()}, True), (lost, True),
+                            ({name: value for name, value in tensors.items() if "decoder" not in name}, False)):
+        safetensors.torch.save_file(change, file, metadata={"format": "pt"})
+        encoders._load.cache_clear()
+        encoders.identity.cache_clear()
+        if refused:
+            with pytest.raises(ConfigError, match=r"lack .* parameters: they are those of another model, or incom"):
+                clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(folder))
+        else:
+            assert np.isfinite(clip_features.compute(np.ones(RATE, dtype=np.float32), chosen(folder))).all()
 
 
 def test_without_a_network_the_message_says_how_to_fetch_the_encoder(tmp_path: Path) -> None:

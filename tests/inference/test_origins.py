@@ -153,3 +153,36 @@ def test_partitioned_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
     trial = choose(made, several.load(settings.corpus))
     assert np.array_equal(trial.folds[0], partitioning.split.test)
     assert trial.corpus.clips == partitioning.corpus.clips
+
+
+def test_another_folder_of_the_same_name_is_another_corpus(tmp_path: Path) -> None:
+    def folder(place: str, speakers: str) -> Path:
+        for emotion in ("anger", "fear"):
+            for speaker in speakers:
+                path = tmp_path / place / "wav" / emotion / speaker / "1.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        return tmp_path / place / "wav"
+
+    settings = Config().with_settings(["corpus.name=folder", f"corpus.data={folder('a', 'pqrs')}"])
+    made = dataclasses.replace(card(), corpus=Origin.of(settings, several.load(settings.corpus)))
+    assert choose(made, several.load(settings.corpus)).overlap == 0
+    for place, speakers in (("b", "tuvw"), ("a", "pqrst")):  # others of the same number, and one more
+        other = several.load(Config().with_settings(
+            ["corpus.name=folder", f"corpus.data={folder(place, speakers)}"]).corpus)
+        trial = choose(made, other)
+        assert (trial.overlap, len(trial.folds)) == (None, 4)
+
+
+def test_clips_whose_consent_is_over_are_not_tested() -> None:
+    def clips(**extra: str) -> Corpus:
+        return dataclasses.replace(A, name="c", clips=tuple(
+            dataclasses.replace(clip, extra=extra) if clip.speaker == "s0" else clip for clip in A.clips))
+
+    for extra, why in (({"consent_until": "2001-01-01"}, "the consent to its use is over"),
+                       ({"purpose": "therapy"}, "the consent is for therapy, not for research")):
+        made = dataclasses.replace(card(), training={"purpose": "research"})
+        trial = choose(made, clips(**extra))
+        assert sum(map(len, trial.folds)) == 9
+        assert f"note: 3 clips are left out: 3 × {why}" in trial.notes
+    assert sum(map(len, choose(made, clips(purpose="research")).folds)) == 12

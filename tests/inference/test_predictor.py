@@ -23,6 +23,9 @@ from p2pser.features import clip_features, voice
 from p2pser.features.normalisation import Statistics
 from p2pser.inference.answers import Answer
 from p2pser.inference.predictor import Predictor
+from p2pser.inference.recordings import files
+from p2pser.inference.timeline import timeline
+from p2pser.inference.words import transcripts
 from p2pser.models import directory
 from p2pser.models.directory import Card
 from p2pser.models.origin import Origin
@@ -272,3 +275,40 @@ def test_recordings_that_end_early_are_told(folder: Path, tmp_path: Path) -> Non
     assert predictor.remarks[0].startswith("1 of 2 recordings end early")
     predictor.predict(wav)
     assert not any("early" in remark for remark in predictor.remarks)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_is_read_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.txt").write_bytes("a.wav\r\n# no clip\r\nsub/ü.wav\r\n".encode(encoding))
+    assert files(tmp_path / "list.txt") == [tmp_path / "a.wav", tmp_path / "sub" / "ü.wav"]
+
+
+def test_a_manifest_of_recordings_without_labels_is_predicted(model: Path, tmp_path: Path) -> None:
+    tone(tmp_path / "high.wav", 900.0)
+    tone(tmp_path / "low.wav", 150.0)
+    for text in ("path\nhigh.wav\nlow.wav\n", "path,emotion\nhigh.wav,\nlow.wav,sadness\n"):
+        (tmp_path / "clips.csv").write_text(text)
+        assert [each.label for each in p2pser.load(model).predict(tmp_path / "clips.csv")] == ["anger", "sadness"]
+
+
+def test_transcripts_count_where_a_row_has_no_label(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for path in paths:
+        path.touch()
+    for head in ("path,transcript,emotion", "path,transcript,mood"):
+        (tmp_path / "clips.csv").write_text(f"{head}\na.wav,so glad,\nb.wav,go away,joy\n")
+        assert transcripts(files(tmp_path / "clips.csv"), tmp_path / "clips.csv") == ["so glad", "go away"]
+
+
+def test_a_model_whose_answers_are_not_finite_gives_none(folder: Path, tmp_path: Path) -> None:
+    row, schema, card = trained(folder, "global")
+    directory.save(tmp_path / "model", torch.full_like(row, 3e38), schema, card)
+    with pytest.raises(ModelError, match="no finite numbers"):
+        p2pser.load(tmp_path / "model").predict(tone(tmp_path / "a.wav", 900.0))
+
+
+@pytest.mark.parametrize("window", [1e6, 1e308, float("inf")])
+def test_a_window_of_any_length_is_the_whole_recording(model: Path, tmp_path: Path, window: float) -> None:
+    predictor, path = p2pser.load(model), tone(tmp_path / "a.wav", 900.0)
+    for hop in (1.0, window):
+        assert [(each.start, each.end) for each in timeline(predictor, path, window=window, hop=hop)] == [(0.0, 0.5)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from p2pser import models
@@ -253,3 +254,31 @@ def test_a_model_is_measured_up_to_all_clips_of_a_speaker() -> None:
     assert counts({"a": 50, "b": 40, "c": 3}) == (0, 1, 2, 5, 10, 40)
     assert counts({"a": 5}) == (0, 1, 2, 5)
     assert counts({}) == ()
+
+
+@pytest.mark.parametrize("changes", [
+    {"shape": [float("inf")]}, {"shape": [1e999, 2]}, {"training": {"seed": "x"}}, {"training": {"seed": None}},
+    {"training": {"seed": 1e999}}, {"training": [1]}, {"temperature": float("nan")},
+    {"heard": [{"clips": 1e999, "temperature": 1, "uar": 0, "ece": 0, "confidence": 0}]},
+    {"corpus": {"name": "a", "version": "1", "conditions": {"clips": float("inf"), "sampling_rates_hz": [1e999],
+                                                            "level_dbfs": [0, 1], "bandwidth_hz": [1, 2]}}},
+])
+def test_a_card_with_numbers_that_are_none_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write(tmp_path / "model")
+    path = tmp_path / "model" / directory.CARD
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(ModelError, match=r"card\.json is damaged: "):
+        directory.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64", "float8_e4m3fn", "int64"])
+def test_parameters_of_another_type_are_refused(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "model")
+    path = tmp_path / "model" / directory.WEIGHTS
+    tensors = {name: value.to(getattr(torch, kind)) for name, value in safetensors.torch.load_file(path).items()}
+    path.write_bytes(safetensors.torch.save(tensors) + bytes(path.stat().st_size))
+    with pytest.raises(ModelError, match="copy the model again"):
+        directory.load(tmp_path / "model")
+    path.write_bytes(safetensors.torch.save(tensors))
+    with pytest.raises(ModelError, match="copy the model again"):
+        directory.load(tmp_path / "model")

@@ -67,6 +67,7 @@ def test_windows_are_answered_along_time(client: TestClient, predictor: Predicto
 @pytest.mark.parametrize(("content", "sentence"), [
     (b"", "it is empty"), (b"Dear server, this is a letter.", "it is text"),
     (bytes(range(256)) * 40, "it is "), (wav(tone())[:30], "it is not a recording that can be read"),
+    (b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=\1\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n", "it is no"),
     (wav(np.zeros(RATE, np.int16)), "it is silent"), (wav(tone(0.05)), "it lasts 0.050 s, shorter than 0.1 s"),
     (wav(tone(2.6)), "it is longer than 2.5 s: cut it into parts"),
     (wav(np.zeros(80_000, np.int16), 1000, "FLAC"), "it is longer than 2.5 s: cut it into parts")])
@@ -87,7 +88,7 @@ def test_a_recording_that_cannot_be_used_gets_a_sentence(client: TestClient, con
     ("window=0.01&hop=0.1", "windows of 0.01 s every 0.1 s are not possible"),
     ("window=2&hop=0.09", "a hop of 0.09 s is too short here"),
     ("window=3&hop=0.1", "a hop of 0.1 s is too short here"),
-    ("top_k=1e300&window=1e300", "")])
+    ("top_k=1e300&window=1e300", ""), ("window=1e308", ""), ("window=1e308&hop=1e308", "")])
 def test_a_wrong_question_is_refused(client: TestClient, query: str, sentence: str) -> None:
     answer = client.post(f"/predict?{query}", content=wav(tone()))
     assert (answer.status_code, "error" in answer.json()) == ((400, True) if sentence else (200, False))

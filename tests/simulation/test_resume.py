@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from p2pser.base.errors import ConfigError
 from p2pser.simulation import resume
 from p2pser.simulation.engine import simulate
-from p2pser.simulation.resume import Keep
+from p2pser.simulation.resume import Keep, alone
 from p2pser.simulation.scenario import Scenario
 
 
@@ -87,3 +88,17 @@ def test_what_cannot_be_kept_is_not(made_up, tmp_path: Path) -> None:
     config, topology, federation = made_up(**{"training.rounds": 2, "gossip.algorithm": "ad-psgd"})
     simulate(config, topology, federation, keep=Keep(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_for_one_process_at_a_time(tmp_path: Path) -> None:
+    with alone(tmp_path / "run" / "simulation"):
+        with pytest.raises(ConfigError, match=r"another process simulates a run in .*simulation: wait for it"), \
+                alone(tmp_path / "run" / "simulation"):
+            raise AssertionError("both have the folder")
+        with alone(tmp_path / "other" / "simulation"):
+            pass
+    with alone(tmp_path / "run" / "simulation"):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot make the folder"), alone(tmp_path / "file" / "simulation"):
+        raise AssertionError("there is no such folder")

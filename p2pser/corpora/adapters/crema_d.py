@@ -105,7 +105,7 @@ class CremaD(Adapter):
         if variant == "voted":
             clips = _as_voted(data, clips, left_out)
         notes = [] if sexes else ["without VideoDemographics.csv beside the recordings genders are not known"]
-        return assemble(self.full_name(variant), clips_of(len(clips), 7441), clips, left_out, data, notes=notes)
+        return assemble(self.full_name(variant), clips_of(clips, 7441), clips, left_out, data, notes=notes)
 
 
 def _votes(data: Path) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from p2pser.base.frames import finite
 from p2pser.base.registries import CORPORA
 from p2pser.corpora.adapter import About, NamedClips
 from p2pser.corpora.files import beside, text_of
-from p2pser.corpora.manifest import Clip, Corpus, assemble
+from p2pser.corpora.manifest import Clip, Corpus, assemble, names_digest
 
 EMOTIONS = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness",
             "N": "neutral"}
@@ -88,7 +88,7 @@ class EmoDB(NamedClips):
         table = next((path for name in _TABLES if (path := beside(data, name))), None)
         judged = judgements(table) if table else {}
         clips = [_judged(clip, judged.get(self.stem(clip.path), {})) for clip in clips]
-        version = _VERSIONS.get(len(clips), f"unknown, {len(clips)} clips")
+        version = _VERSIONS.get(len(clips), f"unknown, {len(clips)} clips, {names_digest(clips)}")
         return assemble("emodb", version, clips, left_out, data, split="loso")
 
 

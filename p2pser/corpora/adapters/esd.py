@@ -88,7 +88,7 @@ class ESD(Adapter):
             texts |= _texts(table) if table.stem in speakers else {}
         clips = [dataclasses.replace(clip, transcript=texts.get(clip.path.stem, "")) for clip in clips]
         whole = self.about.clips // 2 if variant else self.about.clips
-        return assemble(self.full_name(variant), clips_of(len(clips), whole), clips, left_out, data)
+        return assemble(self.full_name(variant), clips_of(clips, whole), clips, left_out, data)
 
 
 def _texts(table: Path) -> dict[str, str]:

@@ -143,6 +143,6 @@ class Iemocap(Adapter):
         clips, left_out = by_names(data, parse, "a labelled turn of IEMOCAP (Ses01F_impro01_F000.wav)")
         unnamed = sum(clip.emotion is None for clip in clips)
         notes = [f"{unnamed} turns have dimensions but no emotion, as the listeners did not agree"] if unnamed else []
-        version = clips_of(len(clips), 5531 if variant else self.about.clips)
+        version = clips_of(clips, 5531 if variant else self.about.clips)
         return assemble(self.full_name(variant), version, clips, left_out, data, split="loso",
                         notes=notes, scale=(1.0, 5.0))

@@ -69,4 +69,4 @@ class JL(Adapter):
                                    "named as in JL (female1_angry_1a_1.wav: speaker, emotion, sentence, take)",
                                    key=lambda clip: clip.path.stem.lower())
         whole = self.about.clips // 2 if variant else self.about.clips
-        return assemble(self.full_name(variant), clips_of(len(clips), whole), clips, left_out, data, split="loso")
+        return assemble(self.full_name(variant), clips_of(clips, whole), clips, left_out, data, split="loso")

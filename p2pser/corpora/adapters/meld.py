@@ -94,7 +94,7 @@ class Meld(Adapter):
         clips, left_out = by_names(data, parse, "a labelled turn of MELD (train/dia0_utt0.wav)",
                                    key=lambda clip: (clip.extra["part"], clip.path.stem))
         notes = [f"without {part}_sent_emo.csv its recordings have no labels" for part in PARTS if part not in tables]
-        return assemble("meld", clips_of(len(clips), self.about.clips), clips, left_out, data, notes=notes)
+        return assemble("meld", clips_of(clips, self.about.clips), clips, left_out, data, notes=notes)
 
 
 def _part(path: Path, data: Path) -> str:

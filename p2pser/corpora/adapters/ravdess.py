@@ -95,7 +95,7 @@ class Ravdess(Adapter):
                                    "named as in RAVDESS (03-01-05-02-01-02-16.wav)")
         whole = not variant and {clip.speaker for clip in clips} == set(ACTORS)
         size = _WHOLE[variant]
-        version = "1.0.0" if len(clips) == size else f"1.0.0, {clips_of(len(clips), size)}"
+        version = "1.0.0" if len(clips) == size else f"1.0.0, {clips_of(clips, size)}"
         stems = {clip.path.stem for clip in clips}
         notes = [f"{copy} is the same recording as {first}" for copy, first in _SAME.items() if {copy, first} <= stems]
         return assemble(self.full_name(variant), version, clips, left_out, data,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -27,8 +26,6 @@ from p2pser.experiments.jobs import Job, Plan, file_name
 
 LARGEST = 4 << 20
 """Size of the largest file of a result [B]: one of 1,000 trials has 0.4 MB."""
-LONGEST_NAME = 80
-"""Letters of a scheme in its file's name."""
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "soxr")
 """Packages whose versions decide the last bits of a result."""
 
@@ -86,10 +83,7 @@ class Outcome(Section):
     @property
     def file(self) -> str:
         """The name of its file."""
-        name = file_name(self.scheme)
-        if len(name) > LONGEST_NAME:
-            name = f"{name[:LONGEST_NAME]}-{hashlib.blake2b(self.scheme.encode(), digest_size=4).hexdigest()}"
-        return f"{name}.json"
+        return f"{file_name(self.scheme)}.json"
 
 
 def outcomes(bench: Bench, comparison: GridComparison) -> list[Outcome]:

@@ -57,8 +57,14 @@ def read(paths: Iterable[Path]) -> tuple[dict[str, dict[str, Outcome]], list[str
     """
     found: dict[str, dict[str, Outcome]] = {}
     notes: list[str] = []
-    for path in _files(paths):
-        own = outcome.read(path)
+    for path, named in _files(paths):
+        try:
+            own = outcome.read(path)
+        except ConfigError as error:
+            if named:
+                raise
+            notes.append(f"{error}; it does not count")
+            continue
         why = _does_not_count(own)
         if why:
             notes.append(f"{path} does not count: {why}")
@@ -71,11 +77,13 @@ def read(paths: Iterable[Path]) -> tuple[dict[str, dict[str, Outcome]], list[str
     return found, notes
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    files = {}
+def _files(paths: Iterable[Path]) -> list[tuple[Path, bool]]:
+    """Return the files, each with whether it is named by itself."""
+    files: dict[Path, tuple[Path, bool]] = {}
     for path in paths:
-        for file in sorted([*path.glob("*.json"), *path.glob("*/*.json")]) if path.is_dir() else [path]:
-            files[file.resolve()] = file
+        below = path.is_dir()
+        for file in sorted([*path.glob("*.json"), *path.glob("*/*.json")]) if below else [path]:
+            files[file.resolve()] = file, not below
     return list(files.values())
 
 

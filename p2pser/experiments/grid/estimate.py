@@ -82,5 +82,5 @@ def _timed(plan: Plan, job: Job, rounds: int) -> float:
     config = plan.settings(job)
     short = config.model_copy(update={"training": config.training.model_copy(update={"rounds": rounds})})
     began = time.perf_counter()
-    execute(job, short, plan.topologies[job.scheme], plan.peers, plan.hub)
+    execute(job, short, plan.topologies[job.scheme], plan.peers, plan.hub, None, plan.data)
     return time.perf_counter() - began

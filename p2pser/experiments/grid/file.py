@@ -45,6 +45,13 @@ class Grid(Section):
     inner: int = Field(3, ge=2, description="number of inner folds")
     settings: dict[str, Any] = Field({}, description="settings of all runs, by name: training.rounds: 30")
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if name in (".", "..") or {"/", "\\", "\0"} & set(name):
+            raise ValueError("it is the name of a folder below runs/: write it without slashes")
+        return name
+
     @field_validator("corpora", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:

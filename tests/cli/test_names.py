@@ -1,0 +1,80 @@
+"""Names of files, people and emotions in any script, or in bytes that are no text, on terminals of any encoding."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from calls import call, furnish
+
+from p2pser.cli.common import print_table
+
+NAMES = ("M\u00fcller", "\U0001f600", "\U00020bb7", os.fsdecode(b"M\xfcller"), "[old]", "[/x]", ":star:", "-a", "a b",
+         "%s")
+"""Names of folders; some are no text, some are markup to the library that prints tables."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return furnish(tmp_path_factory.mktemp("names"))
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").symlink_to(place / "model")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recordings_lie_below_a_folder_of_any_name(place: Path, name: str) -> None:
+    shutil.copytree(place / "clips", Path(name, "clips"))
+    data, out = str(Path(name, "clips")), io.StringIO()
+    assert call("features", f"--data={data}", "--kind", "logmel", "--json", out=out)[0] == 0
+    found = json.loads(out.getvalue())
+    assert (found["clips"], found["left_out"]) == (8, [])
+    code, said = call("predict", "model", "--json", "--csv", "out.csv", "--", data, out=(answers := io.StringIO()))
+    assert (code, "Traceback" in said) == (0, False), said
+    assert len(json.loads(answers.getvalue())["predictions"]) == 8
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_terminal_shows_names_that_its_encoding_lacks(place: Path, encoding: str, json_too: bool) -> None:
+    for name in NAMES[:4]:
+        shutil.copytree(place / "clips" / "anger", Path("clips", name))
+    done = subprocess.run(
+        [sys.executable, "-m", "p2pser", "predict", "model", "clips", *["--json"] * json_too],
+        capture_output=True, timeout=60, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    if json_too:
+        shown = {Path(one["path"]).parent.name for one in json.loads(done.stdout.decode(encoding))["predictions"]}
+        assert shown == set(NAMES[:4])
+    else:
+        assert len(done.stdout.splitlines()) == 16
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_shows_names_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if not name.isprintable():
+        pytest.skip("no table holds names that are no text: their clips are left out")
+    print_table((name, "x"), [(name, name)], title=name)
+    assert capsys.readouterr().out.count(name) == 4
+
+
+def test_a_disk_that_is_full_is_named(place: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-m", "p2pser", "corpus", "list"], stdout=full, stderr=subprocess.PIPE,
+                              timeout=60, check=False)
+    assert (done.returncode, done.stderr.decode()) == (1, "p2pser: cannot write: no space is left on the disk\n")
+
+
+def test_standard_input_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, said = call("predict", "model", "-")
+    assert (code, "standard input, -, is closed" in said) == (2, True)
