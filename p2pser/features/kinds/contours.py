@@ -23,6 +23,8 @@ from p2pser.features.spectra import Spectra, spectra
 class Contours(MatrixKind):
     """Contours over time: cepstrum, shape of the spectrum, energy, voicing, pitch and resonances."""
 
+    version = 1
+
     n_mels: int
     n_mfcc: int
 
