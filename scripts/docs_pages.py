@@ -233,7 +233,6 @@ exactly is refused: unknown fields, other types and values out of range included
         "PING": "Asks for a PONG; `slot` is a nonce.",
         "PONG": "Answers a PING, or reports progress.",
         "BYE": "The sender has finished; it is answered.",
-        "STATE": "What a peer needs to join a run that is going on.",
     }
     text += table(("number", "kind", "meaning"), [(str(int(kind)), f"`{kind.name}`", about.get(kind.name, ""))
                                                   for kind in kinds])

@@ -1,1 +1,1 @@
-"""IOThread between peers: pure machines (neighbour, exchange, flow, keys) and the one I/O thread around them."""
+"""Messages between peers: pure state machines (neighbour, exchange, flow), and the I/O thread that drives them."""

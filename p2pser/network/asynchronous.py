@@ -1,7 +1,7 @@
-"""An asynchronous algorithm between processes: a peer answers messages between its local steps, there are no rounds.
+"""An asynchronous algorithm between processes: a peer answers messages between its local steps, without common rounds.
 
-The I/O thread receives and sends while training holds the processor; the training thread handles the messages after
-each local step.
+The I/O thread receives and sends while training uses the processor; the training thread handles the messages after each
+local step.
 """
 
 from __future__ import annotations
@@ -22,29 +22,24 @@ from p2pser.run.rounds import Before, Hook
 from p2pser.wire.messages import Header
 
 REMIND_AFTER = 5.0
-"""Seconds until a reminder for the answer to an open exchange; they double with each one. Links lose only what their
-bounded queues drop, so this is rare."""
+"""Seconds without an answer to an open exchange until a reminder, doubled with each reminder. Reminders are rare: only
+bounded queues drop messages."""
 MAX_EARLY = 8
 """Messages of a neighbour that are kept until this peer trains too."""
 
 
 class AsynchronousDriver:
-    """Drives one peer of an asynchronous algorithm over the mixer's links.
+    """Runs one peer of an asynchronous algorithm over a mixer.
 
     Create it before the set-up: neighbours may train already while this peer does not.
 
     Parameters
     ----------
-    mixer:
-        The peer's mixer. Messages of rounds 0 .. R-1 are the driver's, the others (set-up, the end) the mixer's.
-    algorithm:
-        The algorithm.
-    seed:
-        The run's seed.
-    rounds:
-        R, the rounds of training.
-    clock:
-        Returns the time [s].
+    mixer : the peer's mixer. The driver takes the messages of rounds 0 .. R-1, the mixer the others (set-up, end).
+    algorithm : the algorithm.
+    seed : the run's seed.
+    rounds : R, the rounds of training.
+    clock : returns the time [s].
     """
 
     def __init__(self, mixer: NetworkMixer, algorithm: Asynchronous, *, seed: int, rounds: int,
@@ -53,7 +48,7 @@ class AsynchronousDriver:
         self._algorithm, self._seed = algorithm, seed
         self.node: AsynchronousPeer | None = None
         self.waited_s = 0.0
-        """Seconds without a local step, because an exchange had reached the bound, or was still open at the end."""
+        """Seconds spent waiting, because an exchange had reached the staleness bound, or was still open at the end."""
         self._early: dict[int, deque[Message]] = {j: deque(maxlen=MAX_EARLY) for j in mixer.neighbours}
         self._closed = False
         self._remind_at = math.inf
@@ -64,18 +59,14 @@ class AsynchronousDriver:
         """Train rounds ``start`` .. R-1, then wait until no exchange is open.
 
         A neighbour that reports no progress for ``network.round_timeout`` while this peer must wait for its answer is
-        lost.
+        dropped.
 
         Parameters
         ----------
-        state:
-            The peer's state at the beginning of round ``start``.
-        local:
-            The local work; it must call ``local_step`` after each step.
-        start:
-            The first round.
-        before_round, after_round:
-            Called with the round and the state, as in ``run.rounds.run``.
+        state : the peer's state at the beginning of round ``start``.
+        local : the local work; it must call ``local_step`` after each step.
+        start : the first round.
+        before_round, after_round : called with the round and the state, as in ``run.rounds.run``.
 
         Returns
         -------
@@ -84,43 +75,43 @@ class AsynchronousDriver:
         """
         place = Place(self.mixer.me, self.mixer.neighbours, self._seed)
         self.node = node = AsynchronousPeer(self._algorithm, state, place, start)
-        self.mixer.breaks(start)  # of before
+        self.mixer.breaks(start)  # those before training do not count
         for j in sorted(self._early):
             for message in self._early.pop(j):
                 try:
                     self._receive(message)
                 except RemoteProtocolError as error:
                     self.mixer.strike(j, str(error))
-        self._look()
+        self._handle()
         while node.clock < self.rounds:
             round = node.clock
             self._wait(lambda: node.held)
             before_round(round, node.state)
             self._send(node.train(local))
             after_round(round, node.state)
-            self._look()
+            self._handle()
         self._wait(lambda: bool(node.open))
         return node.state
 
     def local_step(self, peer: int, step: int) -> None:
         """Report a finished local step, and answer the messages that have arrived."""
         self.mixer.local_step(peer, step)
-        self._look()
+        self._handle()
 
     def close(self) -> None:
-        """End, when all reachable peers have ended their rounds: no message can arrive any more."""
+        """End, after all reachable peers have ended their rounds: no further message can arrive."""
         self._closed = True
         self._node().close()
 
     def report(self) -> dict[str, Any]:
-        """Return the algorithm's counters and the seconds waited, as plain data; none of a peer that never trained."""
+        """Return the algorithm's counters and the seconds waited, as plain data; {} for a peer that never trained."""
         return {} if self.node is None else {**self.node.report(), "waited_s": self.waited_s}
 
     # Inside -------------------------------------------------------------------------------------------------
 
     def _node(self) -> AsynchronousPeer:
         if self.node is None:
-            raise LocalProtocolError("an asynchronous run is driven before it has begun")
+            raise LocalProtocolError("an asynchronous driver is used before its run has begun")
         return self.node
 
     def _wait(self, unfinished: Callable[[], bool]) -> None:
@@ -133,15 +124,15 @@ class AsynchronousDriver:
                                     "an exchange waited for its answer")
             for j in self._node().open if now - began >= longest else ():
                 self.mixer.drop(j, f"peer {j} gave no answer for {longest:g} s")
-            self.mixer.waits()  # else our neighbours would give us up before we give that one up
-            self._look(min(max(0.0, self._remind_at - now), 1.0))
+            self.mixer.waits()  # else our own neighbours would give us up before we give up this one
+            self._handle(min(max(0.0, self._remind_at - now), 1.0))
         self.waited_s += self.clock() - began
 
-    def _look(self, timeout: float = 0.0) -> None:
-        """Handle messages, waiting at most ``timeout`` seconds for one; drop the lost; send reminders that are due."""
+    def _handle(self, timeout: float = 0.0) -> None:
+        """Handle messages, waiting at most ``timeout`` seconds for one, and send the reminders that are due."""
         self.mixer.listen(timeout)
         node = self._node()
-        self._mend(node)
+        self._update_neighbours(node)
         if not node.open:
             self._remind_at, self._remind_after = math.inf, REMIND_AFTER
         elif self._remind_at == math.inf:
@@ -151,8 +142,8 @@ class AsynchronousDriver:
             self._remind_at = self.clock() + self._remind_after
             self._send(node.remind())
 
-    def _mend(self, node: AsynchronousPeer) -> None:
-        """Go on without lost neighbours, and with those that are back and train."""
+    def _update_neighbours(self, node: AsynchronousPeer) -> None:
+        """Go on without lost neighbours, and with those that have returned and train."""
         for _, j in self.mixer.breaks(node.clock).reset:
             node.renewed(j)
         for j in self.mixer.lost:
@@ -162,7 +153,7 @@ class AsynchronousDriver:
                 node.back(j)
 
     def _arrived(self, peer: int, header: Header, payload: memoryview) -> None:
-        """Handle a message of a training round. Raises RemoteProtocolError where it does not fit."""
+        """Handle a message of a training round. Raises RemoteProtocolError where it is invalid."""
         if self._closed:
             return
         message = received(peer, self.mixer.me, Step(header.round, header.slot), payload, header.codec, header.size)
@@ -173,11 +164,11 @@ class AsynchronousDriver:
 
     def _receive(self, message: Message) -> None:
         node = self._node()
-        self._mend(node)  # before a message of a new process is taken for one of its former process
+        self._update_neighbours(node)  # else a message of a restarted neighbour might count for its earlier process
         try:
             self._send(node.receive(message))
         except RemoteProtocolError:
-            self._send(node.refuse(message))  # else its sender would wait, and the others at the end for its sender
+            self._send(node.refuse(message))  # else its sender would wait, and at the end the others for its sender
             raise
 
     def _send(self, messages: list[Message]) -> None:

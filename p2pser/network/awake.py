@@ -1,4 +1,5 @@
-"""A clock that stops while this process does not run, so that its own pauses are no neighbour's silence. Pure."""
+"""A clock that stops while this process does not run, so that its pauses do not count as silence of neighbours. Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ PAUSE_AFTER = 1.0
 class AwakeClock:
     """Time without pauses.
 
-    A longer gap than ``longest`` between two ticks means that this process was stopped or got no processor time; such a
-    gap counts as half of ``longest`` only.
+    A gap of more than ``longest`` seconds between two ticks means that this process was stopped or got no processor
+    time; it counts only as half of ``longest``.
     """
 
     def __init__(self, longest: float) -> None:
@@ -23,11 +24,12 @@ class AwakeClock:
         return now - self._paused
 
     def at(self, awake: float) -> float:
-        """Return when it is the time ``awake``, if there is no further pause [s]."""
+        """Return the time of the ordinary clock at the time ``awake``, if there is no further pause [s]."""
         return awake + self._paused
 
     def tick(self, now: float) -> float:
-        """Return how long this process did not run before ``now`` [s]; 0 where it ran. Call it by ``due``."""
+        """Return how long this process did not run before ``now`` [s], else 0. Call it at the time ``due`` or before.
+        """
         gap = 0.0 if self._last is None else now - self._last
         self._last = now
         if gap <= self.longest:
@@ -36,5 +38,5 @@ class AwakeClock:
         return gap
 
     def due(self, now: float) -> float:
-        """Return when to tick next, so that a pause is seen [s]."""
+        """Return when to tick next, so that a pause is noticed [s]."""
         return (now if self._last is None else self._last) + self.longest / 2

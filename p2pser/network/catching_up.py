@@ -1,17 +1,18 @@
-"""To which round a peer goes on that its neighbours have left behind. Pure: times and claims come in.
+"""The round to which a peer jumps when its neighbours have gone on without it. Pure: times and claims are passed in.
 
-A peer that was stopped, or cut off with a part of the network, keeps its rows and jumps to the round of the others. A
-false claim must not carry it away, so a jump needs
+A peer that was stopped, or cut off with a part of the network, keeps its rows and jumps to the round of its neighbours.
+Their claims may be false, so a jump needs one of these:
 
-- the word of more than half of its living neighbours, and of two at least: then it goes as far as all of these say; or
-- the word of one that has been out of step with this peer for ``apart`` seconds, or is its only living neighbour: as
-  far as that neighbour can have come since then; or
-- the word of one that announces a jump of its own (a message of round ``JUMP``), so that a part of the network follows
-  the peer at its edge: as far as anybody can have come since this peer began, and only once in ``apart`` seconds.
+- more than half of its living neighbours, at least two, claim a later round: it jumps to the earliest round that they
+  claim;
+- a neighbour that has been out of step with this peer for ``apart`` seconds, or is its only living neighbour, claims a
+  later round: it jumps at most as far as that neighbour can have come since they were in step;
+- a neighbour announces a jump of its own (a message of round ``JUMP``), so that a part of the network follows the peer
+  that reconnects it: it jumps at most as far as any peer can have come since this peer began, and only once in
+  ``apart`` seconds.
 
-How far a peer can have come is the time times the pace of this peer's own fastest rounds. So one lying
-neighbour moves a peer no further than waiting would have, and neither do several, as long as they are no more than half
-of its neighbours.
+A peer can have come as far as the time multiplied by the pace of this peer's own fastest rounds. So a lying neighbour
+moves a peer no further than waiting would have, and neither do several that are at most half of its neighbours.
 """
 
 from __future__ import annotations
@@ -24,42 +25,42 @@ from dataclasses import dataclass
 PACE_OVER = 8
 """Rounds over which the pace is measured: a single round may be short by chance."""
 MARGIN = 2
-"""Rounds that a neighbour may be further than its time and our pace allow: its rows may have been on their way."""
+"""Rounds that a neighbour may be further than the time and our pace allow: its rows may have been in flight."""
 
 
 @dataclass(frozen=True)
 class Next:
-    """The round to go on with. announce : whether neighbours must know of the jump, to be able to follow."""
+    """The next round. announce : whether to announce the jump to the neighbours, so that they can follow."""
 
     round: int
     announce: bool = False
 
 
 class CatchingUp:
-    """What one peer knows of the rounds of its neighbours.
+    """Chooses one peer's next round.
 
     Parameters
     ----------
-    rounds : R; no peer jumps beyond.
-    apart : seconds out of step after which one neighbour's word is enough.
-    lead : rounds by which a neighbour is ahead in an undisturbed run: 1 on a static undirected graph, where the
+    rounds : R, the largest target of a jump.
+    apart : seconds out of step after which the claim of a single neighbour is enough.
+    lead : rounds by which a neighbour may be ahead in an undisturbed run: 1 on a static undirected graph, where
         neighbours wait for each other in each round, and the topology's lead (``run.setup.lead``) on others.
     """
 
     def __init__(self, rounds: int, apart: float, lead: int = 1) -> None:
         self._rounds, self._apart, self._lead = rounds, apart, lead
         self._began: tuple[int, float] | None = None
-        """The first round of this peer, and when it began."""
+        """The first round of this peer, and when it began [s]."""
         self._starts: deque[float] = deque(maxlen=PACE_OVER + 1)
         self._pace: float | None = None
-        """Rounds a second, of the fastest ``PACE_OVER`` rounds in sequence."""
+        """Rounds per second, over the fastest ``PACE_OVER`` successive rounds."""
         self._in_step: dict[int, tuple[int, float]] = {}
-        """The round in which each neighbour's row was there last, and when."""
+        """The last round in which each neighbour's row was mixed, and when [s]."""
         self._announced: dict[int, tuple[int, float]] = {}
-        """The last announcement of each neighbour that counts, and when it came."""
+        """The last valid announcement of each neighbour, and when it arrived [s]."""
 
     def began(self, round: int, now: float) -> None:
-        """This peer begins a round."""
+        """Note that this peer begins a round."""
         self._began = self._began or (round, now)
         self._starts.append(now)
         done, took = len(self._starts) - 1, now - self._starts[0]
@@ -67,22 +68,22 @@ class CatchingUp:
             self._pace = done / took if done < PACE_OVER else max(self._pace or 0.0, done / took)
 
     def in_step(self, peer: int, round: int, now: float) -> None:
-        """A neighbour has delivered its row of this peer's round."""
+        """Note that a neighbour has delivered its row of this peer's round."""
         self._in_step[peer] = round, now
 
     def announced(self, peer: int, round: int, now: float) -> None:
-        """A neighbour says that it has jumped to a round. Announcements that come too soon do not count."""
+        """Note that a neighbour announces a jump to a round, unless it follows another announcement too soon."""
         if peer not in self._announced or now - self._announced[peer][1] >= self._apart:
             self._announced[peer] = round, now
 
     def next_round(self, round: int, now: float, claims: Mapping[int, int]) -> Next:
         """Return the round after ``round``: the next, or a later one.
 
-        claims : by living neighbour (connected, neither lost nor banned), the round in which it says that it is.
+        claims : the round that each living neighbour (connected, neither lost nor banned) claims to be in.
         """
-        said = sorted(claims.values(), reverse=True)
-        together = said[len(said) // 2] if len(said) > 1 else 0
-        alone = max((self._word(j, claim, now, len(claims) == 1) for j, claim in claims.items()), default=0)
+        claimed = sorted(claims.values(), reverse=True)
+        together = claimed[len(claimed) // 2] if len(claimed) > 1 else 0
+        alone = max((self._credible(j, claim, now, len(claims) == 1) for j, claim in claims.items()), default=0)
         target = min(max(together, alone), self._rounds)
         if target <= round + self._lead:
             return Next(round + 1)
@@ -90,8 +91,8 @@ class CatchingUp:
 
     # Inside -------------------------------------------------------------------------------------------------
 
-    def _word(self, peer: int, claim: int, now: float, only: bool) -> int:
-        """Return how far this peer goes on the word of one neighbour."""
+    def _credible(self, peer: int, claim: int, now: float, only: bool) -> int:
+        """Return the round up to which the claim of a single neighbour counts."""
         round, since = self._since(peer, now)
         far = self._follow(peer, now)
         if only or now - since >= self._apart:
@@ -99,14 +100,15 @@ class CatchingUp:
         return int(min(claim, far))
 
     def _since(self, peer: int, now: float) -> tuple[int, float]:
-        """Return the last round in step with a neighbour, and when that was; else where this peer began."""
+        """Return the last round in step with a neighbour and its time; else the first round of this peer."""
         return self._in_step.get(peer) or self._began or (0, now)
 
     def _follow(self, peer: int, now: float) -> float:
-        """Return how far an announcement of a neighbour counts."""
+        """Return the round up to which a neighbour's announcement counts."""
         if peer not in self._announced:
             return 0
         return min(self._announced[peer][0], self._reach(*(self._began or (0, now)), now))
 
     def _reach(self, round: int, since: float, now: float) -> float:
+        """Return the last round that a peer can have reached that was in ``round`` at the time ``since``."""
         return round + MARGIN + math.floor((now - since) * (self._pace or 0.0))

@@ -1,8 +1,8 @@
 """A peer's sockets: dialled and accepted connections, their monitors, authentication. Used by the I/O thread only.
 
-A link is up to two connections, one dialled (DEALER) and one accepted (on the peer's one ROUTER: listening.py), each
-usable both ways. The state of a connection follows from the socket monitor, HELLO and traffic; EAGAIN says nothing
-about it.
+With each neighbour there are up to two connections, one dialled (DEALER) and one accepted (on the peer's one ROUTER,
+listening.py), and each carries messages both ways. The state of a connection follows from the socket monitor, HELLO and
+traffic; EAGAIN says nothing about it.
 """
 
 from __future__ import annotations
@@ -17,45 +17,34 @@ from p2pser.network import descriptors, handshakes, sockets
 from p2pser.network.admission import Intake
 from p2pser.network.handshakes import HandshakeFailures, Verdict
 from p2pser.network.keys import KeyPair, may_be_older
-from p2pser.network.listening import CHECK, Listener
+from p2pser.network.listening import CHECK, Listener, Reporter
 from p2pser.network.names import LOOK, Names
-from p2pser.network.neighbour import Contact, Neighbour
+from p2pser.network.neighbour import DIALLED, Contact, Neighbour
 from p2pser.network.probes import Probes
 from p2pser.network.states import State
 
 REDIAL = 1.0
-"""Seconds until we dial an address again where ZeroMQ has given up: our key was refused, or the answer broke its
+"""Seconds until we dial an address again where ZeroMQ has given up: our key was refused, or the answer violated its
 protocol."""
-DIALLED = b""
-"""Stands for the dialled connection where accepted ones are named by their ROUTER identity."""
 
 Route: TypeAlias = Callable[[bytes], bool]
 """Sends a frame over a connection; False where it cannot be sent now."""
 
 
-class Handler(Protocol):
-    """Receives what happens on the connections."""
+class Handler(Reporter, Protocol):
+    """Takes the messages of the connections, and reports about them."""
 
-    def received(self, link: Neighbour, frame: zmq.Frame, route: Route, identity: bytes | None) -> None:
-        """Handle a message. ``route`` answers over the same connection; ``identity`` is that of an accepted one."""
+    def received(self, link: Neighbour, frame: zmq.Frame, route: Route, connection: bytes) -> None:
+        """Handle a message; ``route`` answers over the same connection."""
 
     def send_hello(self, link: Neighbour, route: Route) -> bool:
         """Send HELLO over a new connection; False where it cannot be sent now."""
 
     def hello_sent(self, link: Neighbour) -> None:
-        """Note that our HELLO has left over a connection, which may carry rows from now on."""
-
-    def connection_lost(self, link: Neighbour, carrier: bool) -> None:
-        """Note that a connection has ended; ``carrier``: our rows went over it."""
+        """Note that our HELLO was sent over a connection, which may carry rows from now on."""
 
     def refused(self, link: Neighbour, reason: str, by_us: bool, older: bool) -> None:
         """Report that one end does not admit the other's key; ``older``: its topology file may be older than ours."""
-
-    def offended(self, peer: int, reason: str) -> None:
-        """Count a message of a neighbour that no neighbour sends."""
-
-    def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
-        """Report something that an operator may have to mend; the reports of one kind are limited together."""
 
 
 class Connections:
@@ -63,32 +52,25 @@ class Connections:
 
     Parameters
     ----------
-    me:
-        The peer's id.
-    keys:
-        Its CURVE key pair.
-    links:
-        Its neighbours' links, by id.
-    settings:
-        The network settings.
-    clock:
-        Returns the time [s].
-    handler:
-        Receives what happens.
-    epoch:
-        Of our topology file.
+    me : the peer's id.
+    keys : its CURVE key pair.
+    links : its neighbours, by id.
+    settings : the network settings.
+    clock : returns the time [s].
+    handler : takes messages and reports.
+    epoch : the epoch of our topology file.
     """
 
     def __init__(self, me: int, keys: KeyPair, links: Mapping[int, Neighbour], settings: NetworkSettings,
-                 clock: Callable[[], float], handler: Handler, epoch: int = 0) -> None:
+                 clock: Callable[[], float], handler: Handler, epoch: int) -> None:
         self._me, self._keys, self._links, self._settings, self._epoch = me, keys, links, settings, epoch
         self._clock, self._handler = clock, handler
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._readers: dict[Any, Callable[[], None]] = {}
-        """What reads each registered socket or file descriptor."""
+        """The function that reads each registered socket or file descriptor."""
         self._listener = Listener(self._context, keys, {link.contact.key: link.peer for link in links.values()},
-                                  self.watch, self, epoch)
+                                  self.watch, self._accepted_message, handler, epoch)
         self._dealers: dict[int, zmq.Socket[bytes]] = {}
         self._monitors: dict[int, zmq.Socket[bytes]] = {}
         self._accepted: dict[int, bytes] = {}
@@ -96,24 +78,24 @@ class Connections:
         self._dialled: set[int] = set()
         """Neighbours to which the dialled connection is up."""
         self._carrier: dict[int, bytes] = {}
-        """Which connection carries our rows: DIALLED or a ROUTER identity."""
+        """The connection that carries our rows: DIALLED or a ROUTER identity."""
         self._hello_due: set[int] = set()
-        """Neighbours to which the dialled connection has not carried our HELLO yet."""
+        """Neighbours whose dialled connection has not carried our HELLO yet."""
         self._redial_at: dict[int, float] = {}
         self._handshakes = HandshakeFailures()
         self._failed_handshake: set[int] = set()
-        """Neighbours whose last handshake failed, on a connection that is about to end."""
+        """Neighbours whose last handshake has failed, on a connection that is about to end."""
         self._names = Names(clock)
         self._dialled_to: dict[int, Contact] = {}
-        """Where each neighbour was dialled last, by number."""
+        """The numeric address that was dialled last for each neighbour."""
         self._probes = Probes(self._context, self.watch, self._forget, self._handshakes.probe_greeted)
         self._descriptors: dict[int, int] = {}
-        """File descriptor of each dialled connection."""
+        """The file descriptor of each dialled connection."""
         self._intake = Intake()
         self._checked = 0.0
 
     def open(self, listen: str | None) -> str | None:
-        """Bind and dial; return the endpoint that was bound.
+        """Bind and dial; return the bound endpoint.
 
         Raises ConfigError where the address cannot be listened on.
         """
@@ -129,9 +111,9 @@ class Connections:
         self._readers[source] = reader
 
     def poll(self, seconds: float) -> None:
-        """Wait at most so long for something to read, and read all that is there."""
+        """Wait at most so long until a socket can be read, and read all that can be read."""
         for source, _ in self._poller.poll(int(seconds * 1000) + 1):
-            reader = self._readers.get(source)  # None where an earlier one has closed it
+            reader = self._readers.get(source)  # None where an earlier reader has closed the socket
             if reader is not None:
                 reader()
 
@@ -144,7 +126,7 @@ class Connections:
         self._context.term()
 
     def maintain(self) -> None:
-        """Dial again where it is time, and send the HELLOs that could not be sent before."""
+        """Dial again when it is time, and send the HELLOs that could not be sent before."""
         now = self._clock()
         for peer in [peer for peer, at in self._redial_at.items() if at <= now]:
             self.dial(self._links[peer])
@@ -166,7 +148,7 @@ class Connections:
         self.dial(link)
 
     def bar(self, peer: int) -> None:
-        """Exchange nothing more with a neighbour's key."""
+        """End the connections of a banned neighbour, and admit its key no longer."""
         self.hang_up(self._links[peer])
         self._listener.bar(peer)
 
@@ -175,7 +157,7 @@ class Connections:
         return peer in self._dialled or peer in self._accepted
 
     def route(self, link: Neighbour) -> Route:
-        """Return the connection that carries our rows: always the same, so that rows cannot overtake each other."""
+        """Return the connection that carries our rows: always the same one, so that rows cannot overtake each other."""
         carrier = self._carrier.get(link.peer)
         if carrier is None:
             ready = link.peer in self._dialled and link.peer not in self._hello_due
@@ -186,7 +168,7 @@ class Connections:
         return _by_dealer(self._dealers[link.peer]) if carrier == DIALLED else self._by_router(carrier, link.peer)
 
     def dial(self, link: Neighbour) -> None:
-        """Dial a neighbour that has an address and is not BANNED; an earlier dialled connection is closed."""
+        """Dial a neighbour that has an address and is not BANNED; close the earlier dialled connection."""
         self.hang_up(link)
         self._dialled_to.pop(link.peer, None)
         if link.contact.address is None or link.state is State.BANNED:
@@ -211,7 +193,7 @@ class Connections:
         sockets.connect(dealer, str(contact.address))
 
     def hang_up(self, link: Neighbour) -> None:
-        """Close the dialled connection; messages that arrive over the accepted one are still answered."""
+        """Close the dialled connection; messages over the accepted one are still answered."""
         self._dialled.discard(link.peer)
         self._hello_due.discard(link.peer)
         self._failed_handshake.discard(link.peer)
@@ -225,18 +207,19 @@ class Connections:
             sockets.close(dealer, monitor, self._settings.linger)
             self._lost(link, DIALLED)
 
-    def accept(self, link: Neighbour, identity: bytes | None) -> None:
-        """Note the accepted connection over which a neighbour sent HELLO, if it is one; it replaces an earlier one."""
-        if identity is None:
+    def accept(self, link: Neighbour, connection: bytes) -> None:
+        """Note the connection that carried a neighbour's HELLO; an accepted one replaces an earlier accepted one."""
+        if connection == DIALLED:
             return
         before = self._accepted.get(link.peer)
-        self._accepted[link.peer] = identity
-        if before is not None and before != identity:
+        self._accepted[link.peer] = connection
+        if before is not None and before != connection:
             self._lost(link, before)
 
-    def still_accepted(self, link: Neighbour, identity: bytes) -> None:
-        """Note that an accepted connection has carried a message: answers can go over it again."""
-        self._accepted.setdefault(link.peer, identity)
+    def still_accepted(self, link: Neighbour, connection: bytes) -> None:
+        """Note that a connection has carried a message: if it is an accepted one, answers can be sent over it again."""
+        if connection != DIALLED:
+            self._accepted.setdefault(link.peer, connection)
 
     # Reading ------------------------------------------------------------------------------------------------
 
@@ -246,11 +229,11 @@ class Connections:
                 for frame in frames:
                     self._intake.read(self._descriptors[link.peer], len(frame))
             if len(frames) == 1:
-                self._handler.received(link, frames[0], _by_dealer(dealer), None)
+                self._handler.received(link, frames[0], _by_dealer(dealer), DIALLED)
             else:
-                self._handler.offended(link.peer, f"a message has {len(frames)} frames, not one")
+                self._handler.strike(link.peer, f"a message has {len(frames)} frames, not one")
             if self._dealers.get(link.peer) is not dealer:
-                return  # that message made us hang up
+                return  # the message made us hang up
 
     def _read_monitor(self, link: Neighbour, monitor: zmq.Socket[bytes]) -> None:
         for event, value in sockets.happened(monitor):
@@ -261,17 +244,8 @@ class Connections:
             if self._monitors.get(link.peer) is not monitor:
                 return
 
-    def accepted_message(self, peer: int, frame: zmq.Frame, identity: bytes) -> None:
-        """Handle a message that came over an accepted connection (listening.Handler)."""
+    def _accepted_message(self, peer: int, frame: zmq.Frame, identity: bytes) -> None:
         self._handler.received(self._links[peer], frame, self._by_router(identity), identity)
-
-    def offended(self, peer: int, reason: str) -> None:
-        """Pass on (listening.Handler)."""
-        self._handler.offended(peer, reason)
-
-    def trouble(self, peer: int | None, reason: str, kind: str) -> None:
-        """Pass on (listening.Handler)."""
-        self._handler.trouble(peer, reason, kind)
 
     # Sending ------------------------------------------------------------------------------------------------
 
@@ -290,15 +264,15 @@ class Connections:
             self._hello_due.discard(link.peer)  # first: the handler may now send over this connection
             self._handler.hello_sent(link)
 
-    # Connections that begin and end --------------------------------------------------------------------------
+    # Beginning and end of connections ------------------------------------------------------------------------
 
     def _cut_endless(self) -> None:
-        """Cut the dialled connections over which a message of ever more parts comes."""
+        """Cut the dialled connections that carry a message of ever more parts."""
         for peer, descriptor in list(self._descriptors.items()):
             if self._intake.too_far(descriptor, descriptors.received(descriptor)):
                 self._forget_descriptor(peer)
                 descriptors.cut(descriptor)
-                self._handler.offended(peer, "a message of ever more parts: the connection was cut")
+                self._handler.strike(peer, "a message of ever more parts: the connection was cut")
 
     def _forget_descriptor(self, peer: int) -> None:
         if (descriptor := self._descriptors.pop(peer, None)) is not None:
@@ -309,10 +283,10 @@ class Connections:
             self._dialled.add(link.peer)
             self._handshakes.forget(link.peer)
             self._probes.end(link.peer)
-            self._hello_due.add(link.peer)  # ``maintain`` sends it: the connection may not take it yet
+            self._hello_due.add(link.peer)  # sent by ``maintain``: the connection may not take it yet
         elif event == zmq.EVENT_DISCONNECTED:
             self._forget_descriptor(link.peer)
-            # ZeroMQ dials again, and reports that at once, unless what it read broke its protocol.
+            # ZeroMQ dials again, and reports that at once, unless the data that it read violated its protocol.
             self._redial_at[link.peer] = self._clock() + REDIAL
             if link.peer in self._dialled:
                 self._dialled.discard(link.peer)
@@ -324,7 +298,8 @@ class Connections:
             self._redial_at.pop(link.peer, None)
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             later = self._epoch if may_be_older(self._epoch, value) else None
-            self._handler.refused(link, handshakes.not_admitted(link.contact, self._me, later), False, bool(later))
+            self._handler.refused(link, handshakes.not_admitted(link.contact, self._me, later), by_us=False,
+                                  older=bool(later))
             self.hang_up(link)
             self._redial_at[link.peer] = self._clock() + REDIAL
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
@@ -335,23 +310,23 @@ class Connections:
         peer = link.peer
         if link.hello is not None or link.contact.address is None:
             return
-        self._probes.read(peer)  # it may have been greeted since this thread last looked
+        self._probes.read(peer)  # the greeting may have arrived since this thread last read it
         verdict = self._handshakes.failed(peer, greeted=event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         if verdict is Verdict.PROBE:
             self._probes.begin(self._dialled_to[peer])
         elif verdict is Verdict.WRONG_KEY:
             self._probes.end(peer)
-            self._handler.refused(link, handshakes.wrong_key(link.contact, self._me), True,
-                                  self._epoch > 0 and not link.contact.derived)
+            self._handler.refused(link, handshakes.wrong_key(link.contact, self._me), by_us=True,
+                                  older=self._epoch > 0 and not link.contact.derived)
         elif verdict is Verdict.NO_PEER:
             self._handler.trouble(peer, handshakes.no_peer(link.contact))
 
     def _lost(self, link: Neighbour, connection: bytes) -> None:
-        """Handle the end of a connection; where it carried our rows, the other one or the next one does from now on."""
+        """Handle the end of a connection; if it carried our rows, the other one or the next one does from now on."""
         carrier = self._carrier.get(link.peer) == connection
         if carrier:
             del self._carrier[link.peer]
-        self._handler.connection_lost(link, carrier)
+        link.connection_lost(carrier)
         if carrier and link.state not in (State.BANNED, State.DONE):
             self._send_hello(link, self.route(link))
 

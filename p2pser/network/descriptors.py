@@ -1,7 +1,8 @@
-"""ZeroMQ's TCP connections by their file descriptors, which stay ZeroMQ's: what its own options cannot do.
+"""Operations on ZeroMQ's TCP connections, by file descriptor, that ZeroMQ's own options do not offer.
 
-ZeroMQ accepts every client that dials, and closes an accepted connection only with its listener, which would end those
-of all neighbours too. So a connection is shut down beneath it, and a listener is made deaf by a filter of the kernel's.
+ZeroMQ accepts every client that dials, and closes an accepted connection only together with its listener, which would
+end the connections of all neighbours. So a single connection is shut down at its TCP socket, and a listener stops
+accepting by a packet filter of the kernel. The descriptors stay ZeroMQ's.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ import sys
 from collections.abc import Iterator
 
 MOST = 65536
-"""Largest limit of open descriptors that a process asks for."""
+"""Largest limit of open descriptors that a process requests."""
 
 _LINUX = sys.platform.startswith("linux")
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _RECEIVED = struct.Struct("<Q")
 _RECEIVED_AT = 128
-"""Where Linux's TCP_INFO holds the bytes received."""
+"""Offset of the bytes received in Linux's TCP_INFO."""
 
 
 def raise_limit() -> int:
-    """Raise this process's limit of open descriptors as far as it may (at most to MOST); return the limit."""
+    """Raise this process's limit of open descriptors as far as allowed (at most to MOST); return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -42,14 +43,14 @@ def limit() -> int:
 
 
 def host(descriptor: int) -> str:
-    """Return the address of a connection's other end, of IPv6 its network; empty where it has ended."""
+    """Return the address of a connection's other end, as ``origin`` does; empty where the connection has ended."""
     with contextlib.suppress(OSError), _borrowed(descriptor) as connection:
         return origin(str(connection.getpeername()[0]))
     return ""
 
 
 def origin(address: str) -> str:
-    """Return what stands for one machine: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return the identity of a machine: its IPv4 address, or the /64 network of its IPv6 address."""
     ip = ipaddress.ip_address(address)
     if ip.version == 4:
         return address
@@ -57,9 +58,9 @@ def origin(address: str) -> str:
 
 
 def cut(descriptor: int, port: int | None = None) -> bool:
-    """End a connection; ZeroMQ then closes it. False where it has ended already.
+    """End a connection; ZeroMQ then closes it. False where it has already ended.
 
-    port : that of our end. ZeroMQ may have closed the descriptor since, and this process opened another file by it.
+    port : the port of our end, which must be right: the descriptor's number may since stand for another connection.
     """
     with contextlib.suppress(OSError), _borrowed(descriptor) as connection:
         if port is None or connection.getsockname()[1] == port:
@@ -69,36 +70,36 @@ def cut(descriptor: int, port: int | None = None) -> bool:
 
 
 def received(descriptor: int) -> int:
-    """Return how many bytes have come over a connection; 0 where the system does not tell."""
+    """Return how many bytes a connection has received; 0 where the system does not report it."""
     if _LINUX:
         with contextlib.suppress(OSError, struct.error), _borrowed(descriptor) as connection:
-            told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
-            return int(_RECEIVED.unpack_from(told, _RECEIVED_AT)[0])
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
+            return int(_RECEIVED.unpack_from(info, _RECEIVED_AT)[0])
     return 0
 
 
-def deafen(listener: int) -> bool:
-    """Let the kernel drop whatever dials; False where it cannot. Connections stay. Who dials tries again by itself."""
+def stop_accepting(listener: int) -> bool:
+    """Let the kernel drop new connections to a listener; False where it cannot. Clients dial again by themselves."""
     if not _LINUX:
         return False
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # one instruction: accept 0 bytes
-    with contextlib.suppress(OSError), _borrowed(listener) as one:
-        one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop_all)))
+    with contextlib.suppress(OSError), _borrowed(listener) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop_all)))
         return True
     return False
 
 
-def hear(listener: int) -> None:
-    """Take those that dial again."""
-    with contextlib.suppress(OSError), _borrowed(listener) as one:
-        one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+def resume_accepting(listener: int) -> None:
+    """Let a listener accept connections again."""
+    with contextlib.suppress(OSError), _borrowed(listener) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
 @contextlib.contextmanager
 def _borrowed(descriptor: int) -> Iterator[socket.socket]:
-    """Give a socket of a descriptor without taking it over. Raises OSError where it is none (any more)."""
-    one = socket.socket(fileno=descriptor)
+    """Yield a socket object of a descriptor, which stays open. Raises OSError where it is no socket (any more)."""
+    borrowed = socket.socket(fileno=descriptor)
     try:
-        yield one
+        yield borrowed
     finally:
-        one.detach()
+        borrowed.detach()

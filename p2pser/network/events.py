@@ -12,7 +12,7 @@ from p2pser.wire.messages import Header, Progress
 
 @dataclass(frozen=True)
 class Up:
-    """An incarnation of a neighbour has sent its first HELLO that fits ours; ``progress`` is how far it was then."""
+    """A new process of a neighbour has sent a HELLO that fits ours; ``progress`` is its progress at that time."""
 
     peer: int
     hello: Hello
@@ -21,7 +21,7 @@ class Up:
 
 @dataclass(frozen=True)
 class Agreed:
-    """A neighbour has sent a second HELLO, over another connection or because it knows the emotions of the run now."""
+    """A neighbour has sent a further HELLO, over another connection or because it now knows the emotions of the run."""
 
     peer: int
     hello: Hello
@@ -29,7 +29,7 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Changed:
-    """A neighbour is in another state; ``reason`` is a sentence, ``silence`` how long it has been silent [s]."""
+    """A neighbour's state has changed; ``reason`` is a sentence, ``silence`` how long it has been silent [s]."""
 
     peer: int
     before: State
@@ -41,13 +41,16 @@ class Changed:
 
 @dataclass(frozen=True)
 class Begun:
-    """Our run has begun: the neighbours that are missing were reported as LOST before this."""
+    """Our run has begun; missing neighbours were reported as LOST before this event."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """We refused a neighbour (``by_us``) or it refused us; ``reason`` is a sentence, ``older``: it may have an older
-    topology file, which would explain it, ``key``: one end does not admit the other's key."""
+    """We have refused a neighbour (``by_us``), or it has refused us.
+
+    reason : a sentence. older : it may have an older topology file, which would explain the refusal. key : one end does
+    not admit the other's key.
+    """
 
     peer: int
     reason: str
@@ -75,7 +78,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A message broke the protocol, or came from a program that is no neighbour; the run goes on."""
+    """A connection or message has failed, or does not come from a neighbour; the run goes on."""
 
     peer: int | None
     reason: str
@@ -83,7 +86,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Struck:
-    """A neighbour sent what was not due: its ``strikes``-th such message."""
+    """A neighbour has sent an invalid message, its ``strikes``-th."""
 
     peer: int
     reason: str

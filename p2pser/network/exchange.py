@@ -1,18 +1,18 @@
 """One peer's exchanges: which neighbours it waits for, what it mixes, which late rows it settles. Pure.
 
 The caller passes time and messages in. A message belongs to a step, (round, slot). An exchange ends when each neighbour
-has delivered its message, is lost (DEAD or left), has skipped the step (it sent a later one, and a link keeps its
-order), or has reported no progress for ``round_timeout``. Deadlines on arrivals alone would cascade along the graph and
-make results depend on timing.
+has delivered its message, is lost (silent or left), has skipped the step (it sent a later message, and a connection
+keeps its order), or has reported no progress for ``round_timeout``. Deadlines on arrivals alone would cascade along the
+graph and make results depend on timing.
 
-**The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it holds
-the other's row; neither waits for an acknowledgement. An end that left a flow out keeps its own row of that exchange
+**The mean is conserved.** Mixing is a sum of flows x_i += W_ij (x_j - x_i), and each end applies its half when it has
+the other's row, without waiting for an acknowledgement. An end that left a flow out keeps its own row of that exchange
 and applies its half when the late row arrives, within the edge's last SETTLE_WINDOW exchanges. Headers list which of
 these the sender has not mixed, so that a row lost with a broken connection is sent again. The last header that can list
-an exchange is final: the sender settles it no more, and the receiver knows that. What is open then is lost, and its
-size is reported as drift (on links that carry both ways; on a one-way link neither end can know).
+an exchange is final: the sender no longer settles it, and the receiver knows that. A flow that is open then is lost,
+and its size is reported as drift (on two-way edges; at a one-way edge neither end can know).
 
-**The window.** Where W changes or links go one way, a neighbour that waits for other peers than us could run ahead of
+**The window.** Where W changes or edges are one-way, a neighbour that waits for other peers than us could run ahead of
 us without limit. So an exchange ends only when the receivers of the one before have gone past it, are lost, or have
 stopped: no peer begins exchange e before its receivers of e - 2 have read it.
 """
@@ -38,10 +38,10 @@ from p2pser.wire.codec import Received
 from p2pser.wire.messages import Phase, Progress
 
 AHEAD = 2
-"""Messages for later steps that are kept for each neighbour. In lock-step a neighbour leads by one at most."""
+"""Messages for later steps that are kept for each neighbour; in lock-step a neighbour is at most one step ahead."""
 
 LONGEST = 10
-"""A neighbour that makes progress is waited for up to so many ``round_timeout``: it may never send its message."""
+"""Longest wait for a neighbour that makes progress, in units of ``round_timeout``: it may never send its message."""
 BEYOND = 2
 """A source so many rounds ahead does not wait for us, and is not waited for."""
 
@@ -49,11 +49,11 @@ NEVER = Step(2**31, 0)
 """The step to ``begin`` where no exchange follows: no message is kept."""
 
 Value: TypeAlias = "Received | Tensor"
-"""A message as it came, or the row that was read from it."""
+"""A message before it is read, or the row that was read from it."""
 
 
 class DeliveryStatus(Enum):
-    """What has become of a neighbour's message in one exchange."""
+    """The status of a neighbour's message in one exchange."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -61,12 +61,12 @@ class DeliveryStatus(Enum):
     SKIPPED = "skipped"
     GIVEN_UP = "given up"
     REFUSED = "refused"
-    """It came, and was not what is due."""
+    """It has arrived, and is not the message that is due."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished exchange: messages by sender, ascending; senders that delivered none; late rows to settle."""
+    """A finished exchange: messages by sender, ascending; sources that delivered none; late rows to settle."""
 
     step: Step
     values: tuple[tuple[int, Value], ...]
@@ -80,7 +80,7 @@ class Exchange:
     Parameters
     ----------
     me : the peer's id.
-    roster : its neighbours: who takes part, and who is only sent to.
+    roster : its neighbours and their states.
     round_timeout : seconds without progress after which a neighbour is left out of an exchange.
     start_timeout : seconds for which a neighbour may wait for others before the first round; None: without limit.
     """
@@ -94,18 +94,18 @@ class Exchange:
         self.spread = 0.0
         """Largest ||x_j - x_i|| / ||x_i|| over the neighbours in the last row exchange."""
         self.read: Callable[[int, Step, Tensor, Value], Tensor | None] = _as_it_is
-        """(sender, step, our row, its message) -> its row, like ours; None where the message is not what is due."""
+        """(sender, step, our row, its message) -> its row, like ours; None where the message is not the one due."""
         self._roster = roster
         self._step: Step | None = None
         """The step that we wait for."""
         self._posted: Step | None = None
-        """The step that we sent last."""
+        """The step that we have posted last."""
         self._own: Tensor | None = None
         """Our row of that step; None where we sent messages of another kind."""
         self._weights: Mapping[int, float] = {}
         self._unsent: set[int] = set()
-        """The neighbours that were not sent our message, or will not mix it: should they return meanwhile, neither end
-        mixes."""
+        """The neighbours that were not sent our message, or will not mix it: if they return during the exchange,
+        neither end mixes."""
         self._sources = self.neighbours
         self._readers: tuple[int, ...] = ()
         self._read: Step | None = None
@@ -113,13 +113,13 @@ class Exchange:
         self._newest: dict[int, Step] = {}
         """The latest step that each neighbour has sent."""
         self._progress: dict[int, tuple[Progress, float]] = {}
-        """The progress of each neighbour, and when it was last known to go on."""
+        """The progress of each neighbour, and when it last made progress or sent a message [s]."""
         self._given_up: set[int] = set()
-        """Those that were given up: they are waited for again when a message of theirs has come."""
+        """The neighbours given up: they are waited for again once a message of theirs has arrived."""
         self._waiting_since: tuple[Step | None, float] = (None, 0.0)
-        """Since when we wait for which step."""
+        """The step that we wait for, and since when [s]."""
         self._void: dict[int, Step] = {}
-        """The step whose message of a neighbour did not fit."""
+        """The step of each neighbour's last invalid message."""
         self._past = PastExchanges()
         self._late: list[Late] = []
 
@@ -130,7 +130,7 @@ class Exchange:
         """Note that we send our messages of a step.
 
         step : later than any step posted before; else LocalProtocolError is raised.
-        own : our row, where all receivers are sent this row to mix; else None.
+        own : our row, where all receivers are sent it to mix; else None.
         weights : the weights of the rows that we mix, by source.
         receivers : the receivers; by default the sources.
         """
@@ -140,7 +140,7 @@ class Exchange:
         self._posted, self._own, self._unsent = step, own, apart
         if own is None:
             return
-        self._unsent = apart.union(self._past.beyond(step))  # they would not mix what comes so late
+        self._unsent = apart.union(self._past.beyond(step))  # these would not mix so late a row
         self._weights = {j: weight for j, weight in weights.items() if j not in self._unsent}
         receivers = frozenset(weights if receivers is None else receivers) - self._unsent
         past = self._past.post(step, self._weights, receivers, (j for j in self.neighbours if j not in apart))
@@ -151,7 +151,7 @@ class Exchange:
         """Wait for the messages of a step from now on; messages of earlier steps are late.
 
         step : the step.
-        sources : the neighbours that send to us in this step; by default all.
+        sources : the neighbours that send to us in this step; by default all of them.
         readers, read : the neighbours that must have gone past the step ``read`` before this exchange ends.
         """
         self._step = step
@@ -162,18 +162,14 @@ class Exchange:
                 del arrived[earlier]
 
     def deliver(self, sender: int, step: Step, value: Value, unmixed: Iterable[Step], now: float) -> Step | None:
-        """Take a complete message of a neighbour. Return the step of one that there is no room for: it may come again.
+        """Take a complete message of a neighbour. Return the step of a message dropped for lack of room, else None.
 
         Parameters
         ----------
-        sender, step:
-            Whose message it is, and of which step; a second copy changes nothing.
-        value:
-            A row, or bytes.
-        unmixed:
-            The steps, of the edge's last ones, that the sender has not mixed.
-        now:
-            The time [s].
+        sender, step : the message's sender and step; a second copy changes nothing.
+        value : a row, or bytes.
+        unmixed : the last steps of the edge that the sender has not mixed.
+        now : the time [s].
         """
         if sender not in self._arrived:
             return None
@@ -187,7 +183,7 @@ class Exchange:
         arrived = self._arrived[sender]
         arrived.setdefault(step, value)
         if len(arrived) > AHEAD + 1:
-            # The sender went on without us: the step that we wait for is still mixed, then we jump to the newest.
+            # The sender has gone on without us: we still mix the step that we wait for, then jump to the newest.
             dropped = min(other for other in arrived if other != self._step)
             del arrived[dropped]
             return dropped
@@ -196,20 +192,20 @@ class Exchange:
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
         """Note a neighbour's progress; True where it is new."""
         known = self._progress.get(sender)
-        # Chunks carry the progress of the time when their row was posted: it may be older than what we know.
+        # A chunk carries the progress at the time when its row was posted, which may be older than the known one.
         if known is not None and progress <= known[0]:
             return False
         self._progress[sender] = (progress, now)
         return True
 
     def void(self, sender: int, step: Step) -> None:
-        """A neighbour's message of a step does not fit: the step goes on without it."""
+        """Note that a neighbour's message of a step is invalid: the exchange goes on without it."""
         self._void[sender] = step
 
     def restarted(self, sender: int) -> None:
-        """A neighbour was started again and remembers nothing. What its earlier incarnation left open stays open."""
+        """Note that a neighbour was restarted without its memory; the flows that it left open stay open."""
         self._arrived[sender].clear()
-        self._unsent.add(sender)  # our message of this step went to its former life
+        self._unsent.add(sender)  # our message of this step went to its earlier process
         self._void.pop(sender, None)
         self._given_up.discard(sender)
         self._newest.pop(sender, None)
@@ -217,7 +213,7 @@ class Exchange:
         self._past.restarted(sender)
 
     def resume_waiting(self, now: float) -> None:
-        """Restart all timeouts: this process did not run, so it could not see any progress."""
+        """Restart all timeouts: this process did not run, so it could not receive any progress."""
         self._waiting_since = self._waiting_since[0], now
         self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
 
@@ -235,19 +231,19 @@ class Exchange:
         return {j: self._status(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
-        """Return the neighbours that the present exchange waits for: to deliver, or to read our last message."""
+        """Return the neighbours that the present exchange waits for, to deliver or to read our last message."""
         silent = {j for j in self._sources if self._status(j, now) is DeliveryStatus.WAITING}
         return tuple(sorted(silent.union(j for j in self._readers if self._may_still_read(j, now))))
 
     def held_up(self, now: float) -> tuple[tuple[int, ...], float]:
-        """Return whom the exchange under way waits for, and for how long [s]; () and 0 where none is under way."""
+        """Return the neighbours that the present exchange waits for, and for how long [s]; () and 0 without one."""
         step, since = self._waiting_since
         return (self.waiting(now), now - since) if step is not None and step == self._step else ((), 0.0)
 
     def finish(self, now: float) -> Outcome | None:
-        """Return the outcome of the present exchange, None while it is not over.
+        """Return the outcome of the present exchange, None until it is over.
 
-        Raises LocalProtocolError where the step that we wait for is not the one that we posted last.
+        Raises LocalProtocolError where the step that we wait for is not the last posted one.
         """
         step = self._step
         if step is None or step != self._posted:
@@ -256,10 +252,10 @@ class Exchange:
         if DeliveryStatus.WAITING in statuses.values() or any(self._may_still_read(j, now) for j in self._readers):
             return None
         self._given_up |= {j for j in statuses if self._step not in self._arrived[j] and self._stopped(j, now)}
-        came = [j for j, status in statuses.items() if status is DeliveryStatus.DELIVERED]
+        delivered = [j for j, status in statuses.items() if status is DeliveryStatus.DELIVERED]
         values: dict[int, Value] = {}
         rows: dict[int, Tensor] = {}
-        for j in came:
+        for j in delivered:
             message = self._arrived[j].pop(step)
             if self._own is None:
                 values[j] = message
@@ -268,21 +264,21 @@ class Exchange:
             else:
                 statuses[j] = DeliveryStatus.REFUSED
         if self._own is not None:
-            self._remember(step, self._own, rows, set(came))
+            self._remember(step, self._own, rows, set(delivered))
         late, self._late = in_order(self._late), []
         self._waiting_since = None, 0.0
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, tuple(values.items()), missing, late)
 
     def deadline(self, now: float) -> float | None:
-        """Return when the next neighbour will be given up unless it makes progress [s]; None where none can be."""
+        """Return when the next neighbour will be given up unless it makes progress [s]; None if none can be."""
         waiting, longest = self.waiting(now), _longest(self._step, self.round_timeout, self.start_timeout)
         due = [self._progress[j][1] + self.round_timeout for j in waiting if self._can_give_up(j)]
         due += [self._waiting_since[1] + longest] if waiting and longest is not None else []
         return min(due, default=None)
 
     def patient(self, now: float) -> bool:
-        """Whether we wait for a neighbour that may wait for an operator: then we are not stuck either."""
+        """Whether we wait for a neighbour that may itself wait for an operator, so that we are not stuck either."""
         return any(not self._can_give_up(j) for j in self.waiting(now))
 
     def stuck(self, now: float) -> tuple[int, ...]:
@@ -294,29 +290,32 @@ class Exchange:
         return self._past.unmixed(neighbour)
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
-        """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
+        """Return (receiver, step, our row) for the rows to send again: we have mixed these exchanges, the receiver not.
+
+        Each is returned once.
+        """
         return self._past.resend()
 
     def carried(self) -> PastExchanges:
-        """Return what is left open at a change of the topology, for ``go_on_from``: it is settled no more."""
+        """End all settling at a change of the topology; return the open exchanges, for ``go_on_from``."""
         self._past.carry((late.edge[1], late.step) for late in self._late)
         return self._past
 
     def go_on_from(self, past: PastExchanges) -> None:
-        """Learn what becomes of the exchanges before a change of the topology."""
+        """Take over the open exchanges from before a change of the topology."""
         self._past = past
 
     def close(self) -> tuple[Late, ...]:
-        """Settle nothing from now on; flows that the other end has not confirmed become drift.
+        """Settle no more late rows; flows that the other end has not confirmed become drift.
 
-        Return the late rows that have come since the last exchange: our headers say that we have mixed them.
+        Returns the late rows since the last exchange: our headers have reported them as mixed.
         """
         self._past.close()
         late, self._late = in_order(self._late), []
         return late
 
     def newest(self, neighbour: int) -> Step:
-        """Return the latest step that a neighbour has sent; before it has sent anything, one before the set-up."""
+        """Return the latest step that a neighbour has sent; before its first message, a step before the set-up."""
         return self._newest.get(neighbour, Step(-(2**31), 0))
 
     # Inside ---------------------------------------------------------------------------------------------------
@@ -339,13 +338,13 @@ class Exchange:
         return j not in self._progress or self._progress[j][0][:2] <= self._read
 
     def _beyond(self, j: int, step: Step) -> bool:
-        """Whether a source has gone on without us: one that waits for our messages is an exchange ahead at most."""
+        """Whether a source has gone on without us: if it waits for our messages, it is at most one exchange ahead."""
         return step.round >= 0 and j in self._progress and self._progress[j][0].round >= step.round + BEYOND
 
     def _stopped(self, j: int, now: float) -> bool:
         at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
         longest = _longest(self._step, self.round_timeout, self.start_timeout)
-        # The sums of ``deadline``, to the last bit: at that time the wait must end.
+        # The same sums as in ``deadline``, to the last bit: at that time the wait must end.
         if longest is not None and at is not None and at == self._step and now >= since + longest:
             return True
         return self._can_give_up(j) and (j in self._given_up or now >= self._progress[j][1] + self.round_timeout)
@@ -368,12 +367,12 @@ class Exchange:
             self.messages_late += 1
             self._late.append(Late((self.me, sender), step, weight, own, row))
 
-    def _remember(self, step: Step, own: Tensor, rows: Mapping[int, Tensor], came: set[int]) -> None:
-        """Keep an exchange: the neighbours' rows that were read, and those whose message came (it may not fit)."""
+    def _remember(self, step: Step, own: Tensor, rows: Mapping[int, Tensor], delivered: set[int]) -> None:
+        """Keep an exchange: the valid rows, by neighbour, and the neighbours that have delivered a message at all."""
         gaps = {j: distance(row.to(own.dtype), own) for j, row in rows.items()}
         self.spread = max(gaps.values(), default=0.0) / max(math.sqrt(float(torch.dot(own, own))), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
-        self._past.end(set(self._weights) - came, flows)
+        self._past.end(set(self._weights) - delivered, flows)
 
 
 def _longest(step: Step | None, round_timeout: float, start_timeout: float | None) -> float | None:

@@ -1,10 +1,10 @@
-"""Flow control by byte credits: how much may be in flight to a neighbour. Pure: the caller passes the time in.
+"""Flow control by byte credits: how many bytes may be in flight to a neighbour. Pure: the caller passes the time in.
 
-A PING waits behind everything that was sent before it. So a sender keeps at most about half a second of the link's
-measured rate unacknowledged. A CREDIT carries the bytes that the receiver has consumed in all, so the next one makes
-up for one that was lost.
+A PING waits behind all data sent before it. So a sender keeps at most about half a second of the link's measured rate
+unacknowledged. A CREDIT carries the total of bytes that the receiver has consumed, so that the next one makes up for a
+lost one.
 
-Both ends count the payload bytes of one connection, and start again at 0 with a new connection.
+Both ends count the payload bytes of one connection, and start at 0 with a new connection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_WINDOW = 8 << 20
 MIN_CHUNK = 4096
 """Smallest chunk [B]; with a smaller one headers would cost more than the shorter queue gains."""
 MEASURE = 65536
-"""A lower rate is believed after this many bytes, and HORIZON seconds."""
+"""A lower rate is adopted after this many bytes and HORIZON seconds."""
 START_RATE = 131072.0
 """Assumed rate of a link that has not been measured [B/s]: about 1 Mbit/s."""
 
@@ -34,13 +34,13 @@ class Sender:
     """The sending end: decides when the next chunk may leave.
 
     The window is HORIZON seconds of the measured rate, between 4 chunks and 8 MiB. Chunks are cut so that four of them
-    fit: ``chunk_bytes`` is the size for the *next* chunk (between MIN_CHUNK and the given size). As long as larger ones
-    are in flight the window has room for four of them, since the receiver may hold back the acknowledgement of three.
+    fit: ``chunk_bytes`` is the size of the *next* chunk (between MIN_CHUNK and the given size). While larger ones are
+    in flight the window has room for four of them, since the receiver may hold back the acknowledgement of three.
 
-    The rate is what was acknowledged, over the time of a busy period (which begins with the first byte on an idle
-    link), so idle time does not count. A higher rate is believed at once: acknowledgements never arrive faster than the
-    link carries. A lower one is believed after HORIZON seconds and MEASURE bytes: a short row on a long link says
-    nothing about the rate.
+    The rate is the number of acknowledged bytes over the length of a busy period (which begins with the first byte on
+    an idle link), so idle time does not count. A higher rate is adopted at once: acknowledgements never arrive faster
+    than the link carries data. A lower one is adopted after HORIZON seconds and MEASURE bytes: a short row on a link
+    with a long delay does not show its rate.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
@@ -50,9 +50,9 @@ class Sender:
         self.sent_total = 0
         self.consumed_total = 0
         self._flying: deque[tuple[int, int]] = deque()
-        """(bytes sent in all after it, its size) of each chunk in flight."""
+        """(total of bytes sent after it, its size) of each chunk in flight."""
         self._points: deque[tuple[float, int]] = deque()
-        """(time, bytes acknowledged in all) of the present busy period."""
+        """(time, total of acknowledged bytes) in the present busy period."""
 
     def restart(self) -> None:
         """Start counting for a new connection: nothing is in flight; the measured rate stays."""
@@ -68,7 +68,7 @@ class Sender:
 
     @property
     def window(self) -> int:
-        """How much may be in flight now [B]."""
+        """How many bytes may be in flight now."""
         least = WINDOW_CHUNKS * max(self.chunk_bytes, MIN_CHUNK, *(size for _, size in self._flying))
         return max(least, min(int(self.rate * HORIZON), MAX_WINDOW))
 
@@ -78,12 +78,12 @@ class Sender:
         return self.sent_total - self.consumed_total
 
     def can_send(self, n: int) -> bool:
-        """Whether a chunk of ``n`` bytes may leave now."""
+        """Whether a chunk of ``n`` bytes may be sent now."""
         outstanding = self.outstanding
         return outstanding == 0 or outstanding + n <= max(self.window, WINDOW_CHUNKS * n)
 
     def sent(self, n: int, now: float) -> None:
-        """Note that a chunk of ``n`` bytes has left."""
+        """Note that a chunk of ``n`` bytes was sent."""
         if self.outstanding < _HELD:
             # Idle until now (the receiver may be holding back the acknowledgement of the rest): a busy period begins.
             self._points.clear()
@@ -92,7 +92,7 @@ class Sender:
         self._flying.append((self.sent_total, n))
 
     def credit(self, consumed_total: int, now: float) -> None:
-        """Take a CREDIT: the receiver has consumed ``consumed_total`` bytes of this connection in all.
+        """Take a CREDIT: the receiver has consumed ``consumed_total`` bytes of this connection.
 
         An older CREDIT changes nothing. Raises RemoteProtocolError where it names more bytes than were sent.
         """
@@ -128,16 +128,16 @@ class Sender:
 class Receiver:
     """The receiving end: decides when a CREDIT is due.
 
-    One is due every second chunk, every third chunk of full size, and at the end of a row (tiny rows share one).
+    A CREDIT is due every second chunk, every third chunk of full size, and at the end of a row (tiny rows share one).
 
-    A sender that may not send has more than three of its largest chunks in flight, since four fit its window. So less
-    than three of them may be left unacknowledged, or both ends would wait for each other for good.
+    A sender that may not send has more than three of its largest chunks in flight, since four fit its window. So fewer
+    than three of them may stay unacknowledged, or both ends would wait for each other forever.
     """
 
     def __init__(self, chunk_bytes: int) -> None:
         self.max_chunk = chunk_bytes
         self.total = 0
-        """Bytes consumed in all."""
+        """Total of bytes consumed."""
         self._acknowledged = 0
 
     def restart(self) -> None:
@@ -147,11 +147,11 @@ class Receiver:
     def consumed(self, n: int, last: bool = False) -> int | None:
         """Count a consumed chunk of ``n`` bytes, the ``last`` of its row or not.
 
-        Returns the bytes consumed in all where a CREDIT with them is due now, else None.
+        Returns the total of bytes consumed where a CREDIT is due now, else None.
         """
         self.total += n
         open_bytes = self.total - self._acknowledged
-        # A slower link has smaller chunks, and its queue must not run dry.
+        # A slower link has smaller chunks, and its queue must not become empty.
         due = (WINDOW_CHUNKS - 1) * n if n >= self.max_chunk else max(_HELD, 2 * n)
         if open_bytes >= (MIN_CHUNK if last else due):
             self._acknowledged = self.total

@@ -1,4 +1,4 @@
-"""The I/O thread: it owns every socket, answers while training holds the processor, and never blocks."""
+"""The I/O thread: it owns all sockets, answers neighbours while training uses the processor, and never blocks."""
 
 from __future__ import annotations
 
@@ -25,36 +25,26 @@ from p2pser.wire.messages import Buffer, Kind, Phase, Progress
 
 SHOWN = {State.ABSENT: "waiting", State.REFUSED: "waiting", State.PRESENT: "alive", State.SUSPECT: "suspect",
          State.LOST: "dead", State.RETURNING: "alive", State.DONE: "left", State.BANNED: "left"}
-"""What a neighbour's state is called where it is shown."""
+"""The name of each state of a neighbour for users."""
 
 
 class IOThread:
     """A peer's connections to its neighbours, and the thread that serves them.
 
-    All methods are for the training thread. What happens arrives, in order, in ``events``.
+    The methods are for the training thread, which receives events, in order, from the queue ``events``.
 
     Parameters
     ----------
-    ours:
-        Our HELLO.
-    keys:
-        Our CURVE key pair.
-    listen:
-        The endpoint to bind, or None where no neighbour can dial us.
-    neighbours:
-        Where the neighbours listen, and their public keys.
-    settings:
-        The network settings.
-    max_row_bytes:
-        Largest payload that is accepted [B].
-    clock:
-        Returns the time [s].
-    connections:
-        Makes the connections; a simulation has others than sockets.
-    queue:
-        Where events arrive; a simulation waits in another way.
-    pulse:
-        Called in each turn of the thread; returns whether to wake the training thread.
+    ours : our HELLO.
+    keys : our CURVE key pair.
+    listen : the endpoint to bind, or None where no neighbour can dial us.
+    neighbours : the neighbours' addresses and public keys.
+    settings : the network settings.
+    max_row_bytes : largest accepted payload [B].
+    clock : returns the time [s].
+    connections : creates the connections; tests replace the sockets.
+    queue : the queue of events; tests replace it.
+    pulse : called in each turn of the thread; returns whether to wake the training thread.
     """
 
     def __init__(self, ours: Hello, keys: KeyPair, listen: str | None, neighbours: Iterable[Contact],
@@ -63,7 +53,7 @@ class IOThread:
                  pulse: Callable[[], bool] = lambda: False) -> None:
         self.events: SimpleQueue[events.Event] = SimpleQueue() if queue is None else queue
         self.endpoint = listen
-        """Where we listen: the address to bind, then the one that was bound."""
+        """The endpoint to bind; after ``start`` the bound one."""
         self.clock = clock
         self._settings, self._pulse = settings, pulse
         self._protocol = PeerProtocol(ours, keys, neighbours, settings, max_row_bytes, self.events, clock, connections)
@@ -78,7 +68,7 @@ class IOThread:
 
     @property
     def progress(self) -> Progress:
-        """How far this peer is; every header carries it."""
+        """Our progress, which every header carries."""
         return self._protocol.ours.progress
 
     @progress.setter
@@ -86,26 +76,26 @@ class IOThread:
         self._protocol.ours.progress = progress
 
     def begin(self, *, joining: bool = False) -> None:
-        """Begin the run without the neighbours that have not come; a Begun event follows what that changes.
+        """Begin the run without the missing neighbours; a Begun event follows the changes of their states.
 
         joining : the run is under way: a neighbour that does not train yet is not waited for either.
         """
         self._command(self._protocol.begin, joining)
 
     def admit(self, admits: bool, *, lockstep: bool = True, progress_counts: Collection[Phase] = ()) -> None:
-        """Let a neighbour that is started again, or comes late, take part while we train, or not.
+        """Let a neighbour that is restarted, or starts late, take part while we train, or not.
 
         lockstep : peers train in common rounds, so that only a row of our round shows that it has caught up.
-        progress_counts : in these phases a neighbour's progress shows it too: where no row of it may be due.
+        progress_counts : phases in which a neighbour's progress shows that too: it may have no row to send.
         """
         self._command(self._protocol.admit, admits, lockstep, progress_counts)
 
     def learn(self, labels: tuple[str, ...]) -> None:
-        """Tell the neighbours, those that come later too, that these are the emotions of the run."""
+        """Announce the emotions of the run to all neighbours, also those that connect later."""
         self._command(self._protocol.control.learn, labels, self._neighbours.values())
 
     def start(self) -> None:
-        """Bind, dial and start the thread. Raises ConfigError where the address cannot be listened on."""
+        """Bind, dial and start the thread. Raises ConfigError where the address cannot be bound."""
         try:
             self._connections.watch(self._sleep_end.fileno(), self._woken)
             self.endpoint = self._connections.open(self.endpoint)
@@ -120,16 +110,11 @@ class IOThread:
 
         Parameters
         ----------
-        peers:
-            The receivers.
-        step:
-            (round, slot) of the exchange.
-        payload:
-            The bytes; they must not change afterwards.
-        codec, size, schema:
-            Wire name of the row's form, number of its elements, and the model's mark, as in ``Header``.
-        unmixed:
-            Returns the steps that we have not mixed with a given receiver.
+        peers : the receivers.
+        step : (round, slot) of the exchange.
+        payload : the bytes, which must not change afterwards.
+        codec, size, schema : as in ``Header``: wire name of the row's codec, number of its elements, schema digest.
+        unmixed : returns the steps that we have not mixed with a given receiver.
         """
         header = self._protocol.control.header(Kind.ROW, *step)._replace(codec=codec, size=size, schema=schema)
         self._command(self._protocol.queue_rows, [
@@ -140,30 +125,31 @@ class IOThread:
         self._command(self._protocol.control.ping, self._neighbours[peer], payload_bytes)
 
     def announce_progress(self, peers: Iterable[int]) -> None:
-        """Tell neighbours now how far we are."""
+        """Send neighbours our progress now."""
         self._command(self._protocol.send_progress, list(peers))
 
     def replace_contacts(self, contacts: Iterable[Contact]) -> list[int]:
-        """Dial and admit neighbours as these say from now on; return those of which address or key are others."""
-        changed = [each for each in contacts if each != self._neighbours[each.peer].contact]
+        """Use these addresses and keys of neighbours from now on; return the neighbours whose address or key changes.
+        """
+        changed = [contact for contact in contacts if contact != self._neighbours[contact.peer].contact]
         for contact in changed:
             self._command(self._connections.replace_contact, self._neighbours[contact.peer], contact)
         return [contact.peer for contact in changed]
 
     def forget(self, peer: int, step: tuple[int, int]) -> None:
-        """Take a neighbour's row of a step once more, when it is sent again: the first copy was dropped."""
+        """Accept a neighbour's row of a step once more when it is sent again: its first copy was dropped."""
         self._command(self._neighbours[peer].stream.forget, step)
 
-    def drop(self, peer: int, reason: str, incarnation: int | None = None) -> None:
-        """Go on without a neighbour (or with ``incarnation``, only without that one) until a row of it comes."""
+    def drop(self, peer: int, reason: str, incarnation: int | None) -> None:
+        """Go on without a neighbour until its row arrives; with ``incarnation``, only if that is the present one."""
         self._command(self._protocol.drop, peer, reason, incarnation)
 
     def apart(self, peer: int, reason: str) -> None:
-        """Do not wait for a neighbour until a row of it comes."""
+        """Do not wait for a neighbour until its row arrives."""
         self._command(self._protocol.apart, peer, reason)
 
     def strike(self, peer: int, reason: str) -> None:
-        """Count a message of a neighbour that did not fit what was due."""
+        """Count an invalid message of a neighbour."""
         self._command(self._protocol.strike, peer, reason)
 
     def wake(self) -> None:
@@ -175,11 +161,11 @@ class IOThread:
         return {j: SHOWN[neighbour.state] for j, neighbour in self._neighbours.items()}
 
     def traffic(self) -> dict[int, Traffic]:
-        """Return what was sent and received over each link so far."""
+        """Return the traffic with each neighbour so far."""
         return {j: neighbour.stream.snapshot() for j, neighbour in self._neighbours.items()}
 
     def mark_read(self, peer: int) -> None:
-        """Note that an Arrived event of a neighbour has been read."""
+        """Note that the training thread has read an Arrived event of a neighbour."""
         self._neighbours[peer].stream.read += 1
 
     def mark_heard(self, peer: int) -> None:
@@ -187,7 +173,7 @@ class IOThread:
         self._neighbours[peer].told.heard += 1
 
     def close(self, reason: str, flush: float) -> None:
-        """Send what waits and BYE, for at most ``flush`` seconds, then close everything and join the thread."""
+        """Send queued rows and BYE, for at most ``flush`` seconds, then close all sockets and join the thread."""
         if self._thread.is_alive():
             self._command(self._protocol.farewell.begin, reason, self.clock() + flush)
             self._thread.join()
@@ -208,7 +194,7 @@ class IOThread:
             self.events.put(events.Failed(error))
 
     def turn(self) -> None:
-        """Do what is due by the clock and send what may leave, after what was there to read has been read."""
+        """Do what is due by the clock and send rows, after ``poll`` has read the sockets."""
         self._protocol.tick()
         for neighbour in self._neighbours.values():
             self._protocol.pump(neighbour)
@@ -220,7 +206,7 @@ class IOThread:
         if not self._thread.is_alive():
             raise LocalProtocolError("the I/O thread has ended")
         self._commands.append((do, arguments))
-        # The socket may be full of wake-ups, which the thread will read; or closed, since the thread has ended.
+        # The socket may be full of unread wake-ups, or closed because the thread has ended.
         with contextlib.suppress(OSError):
             self._wake_end.send(b"!")
 
@@ -230,7 +216,7 @@ class IOThread:
         self.run_commands()
 
     def run_commands(self) -> None:
-        """Do what the training thread asked for."""
+        """Run the commands of the training thread."""
         while self._commands:
             do, arguments = self._commands.popleft()
             do(*arguments)

@@ -1,4 +1,4 @@
-"""CURVE key pairs, and which public keys are admitted (ZAP, without its socket).
+"""CURVE key pairs, and the decision which public keys are admitted (ZAP, without its socket).
 
 Keys are Z85 text of 40 characters (RFC 32 of ZeroMQ), as topology files hold them.
 """
@@ -22,12 +22,12 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.paths import config_folder
 
 SECRET_BYTES = 32
-"""Size of the user's secret, and of a raw key."""
+"""Size of the user's secret, and of a raw key [B]."""
 MAX_REFUSALS = 256
-"""Refused keys that are counted; further ones are not."""
+"""Largest number of refused keys that are reported."""
 
 REFUSALS = (b"400", b"500")
-"""ZeroMQ's status for a key that is refused, where the epoch of our topology file is even, and odd."""
+"""ZeroMQ's status for a refused key where the epoch of our topology file is even, and where it is odd."""
 
 _PERSON, _PERSON_OF_DRAWS = b"p2pser-curve-v1", b"p2pser-draws-v1"
 _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
@@ -35,14 +35,14 @@ _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; s
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A CURVE key pair, both halves in Z85. The secret one is never printed."""
+    """A CURVE key pair, both keys in Z85. The secret key is never printed."""
 
     public: str
     secret: str = field(repr=False)
 
     @classmethod
     def of(cls, secret: bytes) -> KeyPair:
-        """Return the pair of a raw secret key (32 bytes)."""
+        """Return the key pair of a raw secret key (32 bytes)."""
         encoded = z85.encode(secret)
         return cls(zmq.curve_public(encoded).decode(), encoded.decode())
 
@@ -55,17 +55,17 @@ def make() -> KeyPair:
 def derive(secret: bytes, run: str, peer: int) -> KeyPair:
     """Return the key pair of a peer in a run, derived from the user's secret (SECRET_BYTES bytes).
 
-    It is a keyed hash of run and id, so all machines that have the secret derive the same keys. For topology files that
-    give no keys.
+    The secret key is a keyed hash of run and id, so all machines with the secret derive the same keys. Used where the
+    topology file gives no keys.
     """
     name = run.encode()
-    # The length first, so that no two pairs (run, peer) give the same bytes.
+    # The length comes first, so that no two pairs (run, peer) give the same bytes.
     data = len(name).to_bytes(4, "little") + name + peer.to_bytes(8, "little")
     return KeyPair.of(hashlib.blake2b(data, digest_size=32, key=secret, person=_PERSON).digest())
 
 
 def derive_draws(secret: bytes, seed: int, peer: int) -> bytes:
-    """Return the key of a peer's draws (32 bytes) in runs with this seed, derived from the user's secret."""
+    """Return the key of a peer's random draws (32 bytes) in runs with this seed, derived from the user's secret."""
     data = seed.to_bytes(8, "little") + peer.to_bytes(8, "little")
     return hashlib.blake2b(data, digest_size=SECRET_BYTES, key=secret, person=_PERSON_OF_DRAWS).digest()
 
@@ -73,7 +73,8 @@ def derive_draws(secret: bytes, seed: int, peer: int) -> bytes:
 def shared_secret(own: KeyPair, public: str, run: str) -> bytes:
     """Return 32 bytes that only the holders of two key pairs can compute: X25519, then HKDF-SHA256 with the run's name.
 
-    CURVE keys are keys of Curve25519, so they serve. public: the other's, Z85. Raises ValueError for no such key.
+    CURVE keys are keys of Curve25519, so they serve. public : the other peer's key, Z85. Raises ValueError for an
+    invalid key.
     """
     # Imported here: only secure sums need it.
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -86,22 +87,22 @@ def shared_secret(own: KeyPair, public: str, run: str) -> bytes:
 
 
 def default_secret_path() -> Path:
-    """Return where the user's secret lies unless the settings name another file: ``~/.config/p2pser/secret``."""
+    """Return the default path of the user's secret: ``~/.config/p2pser/secret``."""
     return config_folder() / "secret"
 
 
 def load_or_make_secret(path: Path | None = None, make: Callable[[], bytes] | None = None) -> bytes:
     """Return a secret (32 bytes), by default the user's; create it on first use (mode 0600, a new folder 0700).
 
-    make : returns the bytes of a new one; default: random ones.
+    make : returns the bytes of a new secret; default: random bytes.
 
-    Processes that call this at once get the same secret. Raises ConfigError where the file has not 32 bytes, other
-    users may read it, or it cannot be read or written.
+    Processes that call this at the same time get the same secret. Raises ConfigError where the file does not have 32
+    bytes, other users may read it, or it cannot be read or written.
     """
     path = path or default_secret_path()
     try:
         if not path.exists():
-            # Another process may create it first: then its secret is ours too.
+            # Another process may create it first: then we read that one.
             with contextlib.suppress(FileExistsError):
                 _write_new(path, secrets.token_bytes(SECRET_BYTES) if make is None else make())
         secret = _read_private(path)
@@ -110,7 +111,7 @@ def load_or_make_secret(path: Path | None = None, make: Callable[[], bytes] | No
                           "(network.secret) or folder (--out)") from None
     if len(secret) != SECRET_BYTES:
         raise ConfigError(
-            f"the secret {path} has {len(secret)} bytes, not {SECRET_BYTES}; remove it to have a new one made"
+            f"the secret {path} has {len(secret)} bytes, not {SECRET_BYTES}; remove it to create a new one"
         )
     return secret
 
@@ -127,16 +128,14 @@ def write_key_pair(path: Path, pair: KeyPair) -> None:
 
 
 def read_secret_key(path: Path) -> KeyPair:
-    """Return the key pair in a file that ``write_key_pair`` wrote, or that holds only a secret key (Z85).
+    """Return the key pair in a file of ``write_key_pair``, or in a file with only a secret key (Z85).
 
-    Raises ConfigError where other users may read the file or it holds no secret key.
+    Raises ConfigError where other users may read the file, or it holds no secret key.
     """
     try:
         text = _read_private(path).decode("ascii", errors="replace")
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the key file {path}: {error.strerror}; make one with p2pser keys"
-        ) from None
+        raise ConfigError(f"cannot read the key file {path}: {error.strerror}; make one with p2pser keys") from None
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
     fields = {name: value.strip('"') for name, gap, value in (line.partition(": ") for line in lines) if gap}
     try:
@@ -152,8 +151,8 @@ class Zap:
     """Answers libzmq's authentication requests (ZAP, RFC 27).
 
     ``admitted`` maps the neighbours' public keys (Z85) to their ids. An admitted connection gets the id as its User-Id,
-    which every frame then carries. Others learn whether the ``epoch`` of our topology file is even or odd: a later file
-    may name their key (``may_be_older``).
+    which every frame then carries. A refused peer learns whether the ``epoch`` of our topology file is even or odd: a
+    later file may list its key (``may_be_older``).
     """
 
     def __init__(self, admitted: Mapping[str, int], epoch: int = 0) -> None:
@@ -161,13 +160,13 @@ class Zap:
         self._admitted = dict(admitted)
         self._barred: set[int] = set()
         self._new: list[str] = []
-        self.refused: dict[str, int] = {}
-        """How often each key (or mechanism) was refused."""
+        self.refused: set[str] = set()
+        """The keys (or mechanisms) that were refused and reported."""
 
     def reply(self, frames: Sequence[bytes]) -> list[bytes] | None:
-        """Return the reply to a request, or None where the frames are no request.
+        """Return the reply to a request, or None where the frames are not a request.
 
-        frames: those that a REP socket receives, or a ROUTER with the envelope, with which the reply then begins.
+        frames : as received by a REP socket, or by a ROUTER with the envelope, which the reply then begins with.
         """
         at = 0 if frames and frames[0] == b"1.0" else _after_envelope(frames)
         request = frames[at:]
@@ -192,7 +191,7 @@ class Zap:
         self._admitted = {other: i for other, i in self._admitted.items() if i != peer} | {key: peer}
 
     def bar(self, peer: int) -> None:
-        """Admit a neighbour's key no more."""
+        """Admit a neighbour's key no longer."""
         self._barred.add(peer)
 
     def refusals(self) -> list[str]:
@@ -201,21 +200,17 @@ class Zap:
         return new
 
     def _note(self, key: str, address: str) -> None:
-        if key not in self.refused:
-            if len(self.refused) >= MAX_REFUSALS:
-                return
-            self._new.append(
-                f"a connection from {address} was refused: its public key is {key}, which the topology file "
-                "gives to no neighbour of this peer"
-            )
-        self.refused[key] = self.refused.get(key, 0) + 1
+        if key not in self.refused and len(self.refused) < MAX_REFUSALS:
+            self.refused.add(key)
+            self._new.append(f"a connection from {address} was refused: its public key is {key}, which the topology "
+                             "file gives to no neighbour of this peer")
 
 
 def may_be_older(epoch: int, status: int) -> bool:
     """Whether the listener that refused our key may have an older topology file than ours.
 
-    epoch : of ours. status : ZeroMQ's of the refusal, all that it lets a listener say: whether its epoch is even or
-    odd. Files go round one after another, so another parity stands for the epoch before.
+    epoch : the epoch of our file. status : ZeroMQ's status of the refusal, which tells whether the listener's epoch is
+    even or odd; ZeroMQ lets it send no more. Epochs follow one another, so another parity stands for the epoch before.
     """
     return epoch > 0 and status != int(REFUSALS[epoch % 2])
 
@@ -228,7 +223,7 @@ def _after_envelope(frames: Sequence[bytes]) -> int:
 
 
 def raw_key(key: str) -> bytes:
-    """Return the 32 bytes of a Z85 key. Raises ValueError where it is no such key."""
+    """Return the 32 bytes of a Z85 key. Raises ValueError where it is not a key."""
     if len(key) != 40:
         raise ValueError("a key has 40 characters")
     try:
@@ -241,8 +236,8 @@ def raw_key(key: str) -> bytes:
 
 
 def _read_private(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would wait for its writer
-        raise ConfigError(f"the secret {path} is no file: name the file that holds it")
+    if path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+        raise ConfigError(f"the secret {path} is not a file: give the path of the file that holds it")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise ConfigError(f"other users may read {path}; run: chmod 600 {path}")

@@ -1,6 +1,6 @@
-"""A peer's listener: one ROUTER, whom it admits, and the connections that it has accepted. Used by the I/O thread only.
+"""A peer's listener: one ROUTER socket, and the connections that it has accepted. Used by the I/O thread only.
 
-The CURVE key says who the other end is: our own ZAP handler, bound before the listener, maps the key to the peer's id.
+The CURVE key identifies the other end: our own ZAP handler, bound before the listener, maps the key to the peer's id.
 """
 
 from __future__ import annotations
@@ -18,27 +18,24 @@ Watch = Callable[[Any, Callable[[], None]], None]
 """Lets the I/O thread call a function whenever a socket can be read."""
 
 CHECK = 0.1
-"""Seconds between two looks at how much the connections have received."""
-DEAF = 0.25
-"""Shortest time for which the listener accepts no connection, once it had too many guests [s]."""
+"""Seconds between two checks of how many bytes the connections have received."""
+PAUSE = 0.25
+"""Shortest time for which the listener accepts no connections after it had too many guests [s]."""
 
 AUTHENTICATING = 450
-"""Bytes that a connection has received when ZeroMQ asks whether its key is admitted; before, it has received 266."""
+"""Bytes that a connection has received when ZeroMQ asks whether its key is admitted; before that, 266."""
 AT_ONCE = 16
-"""Guests cut in one turn after which the listener is deaf for a while."""
+"""Guests cut in one turn after which the listener stops accepting for a while."""
 
 
-class Handler(Protocol):
-    """Receives what happens at the listener."""
+class Reporter(Protocol):
+    """Takes reports about connections."""
 
-    def accepted_message(self, peer: int, frame: zmq.Frame, identity: bytes) -> None:
-        """Handle a message of a neighbour. ``identity`` is the ROUTER's for its connection."""
+    def strike(self, peer: int, reason: str) -> None:
+        """Count a message of a neighbour that violates the protocol."""
 
-    def offended(self, peer: int, reason: str) -> None:
-        """Count a message of a neighbour that no neighbour sends."""
-
-    def trouble(self, peer: int | None, reason: str, kind: str) -> None:
-        """Report something that an operator may have to mend."""
+    def trouble(self, peer: int | None, reason: str, kind: str = "") -> None:
+        """Report a problem that an operator may have to mend; the reports of one kind share one limit."""
 
 
 class Listener:
@@ -49,30 +46,33 @@ class Listener:
     context, keys : ZeroMQ's context, and our key pair.
     admitted : the neighbours' ids, by public key.
     watch : lets the I/O thread read a socket.
-    handler : receives what happens.
-    epoch : of our topology file.
+    message : called with a message's sender, its frame, and the ROUTER's identity of the connection.
+    handler : takes reports.
+    epoch : the epoch of our topology file.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, admitted: Mapping[str, int],
-                 watch: Watch, handler: Handler, epoch: int = 0) -> None:
-        self._context, self._keys, self._watch, self._handler = context, keys, watch, handler
+                 watch: Watch, message: Callable[[int, zmq.Frame, bytes], None], handler: Reporter, epoch: int) -> None:
+        self._context, self._keys, self._watch = context, keys, watch
+        self._message, self._handler = message, handler
         self.admission = Admission(max(GUESTS, 2 * len(admitted)), received=descriptors.received)
         self._most_guests = self.admission.limit
         self._zap = Zap(admitted, epoch)
         self._intake = Intake()
         self._keys_of_guests: dict[int, int] = {}
-        """The neighbour whose key was admitted for a guest, where that is certain."""
+        """The neighbour whose key a guest holds, where that is certain."""
         self._sockets: list[zmq.Socket[bytes]] = []
         self.router: zmq.Socket[bytes] | None = None
         """The socket of all accepted connections, from ``open`` on."""
         self._monitor: zmq.Socket[bytes] | None = None
         self._endpoint, self._port = "", 0
         self._descriptor: int | None = None
-        """That of the listening TCP socket."""
-        self._deaf_since: float | None = None
+        """File descriptor of the listening TCP socket."""
+        self._paused_since: float | None = None
         self._overrun = False
-        """Whether no descriptor was left for a new connection, or too many guests came at once."""
-        self._told = 0
+        """Whether no descriptor was left for a new connection, or too many guests connected at once."""
+        self._reported = 0
+        """Number of guests turned away at the last report."""
         self._checked = 0.0
 
     def open(self, address: str) -> str:
@@ -87,7 +87,7 @@ class Listener:
         sockets.bind(router, address)
         self._endpoint = sockets.endpoint(router)
         self._port = int(self._endpoint.rpartition(":")[2])
-        # The monitor first: it tells of a connection before its first message.
+        # The monitor first: it reports a connection before its first message.
         self._watch(monitor, lambda: self._read_monitor(monitor))
         self._watch(router, lambda: self._read(router))
         return self._endpoint
@@ -95,44 +95,42 @@ class Listener:
     def close(self, linger: float) -> None:
         """Close everything; the ROUTER may take ``linger`` seconds to send what it holds."""
         if self._descriptor is not None:
-            descriptors.deafen(self._descriptor)  # a flood could keep ZeroMQ from ending
+            descriptors.stop_accepting(self._descriptor)  # a flood of connections could keep ZeroMQ from ending
         if self.router is not None:
             sockets.close(self.router, self._monitor, linger)
-        for one in self._sockets:
-            one.close(0)
+        for socket in self._sockets:
+            socket.close(0)
 
     def replace_key(self, peer: int, key: str) -> None:
-        """Admit a neighbour with this key only, and end its connections with another."""
+        """Admit a neighbour with this key only, and end its present connections."""
         self._zap.replace(peer, key)
-        for connection in self.admission.of(peer):
-            self._cut(connection)
+        self._cut_all(peer)
 
     def bar(self, peer: int) -> None:
-        """Admit a neighbour no more, and end its connections."""
+        """Admit a neighbour no longer, and end its connections."""
         self._zap.bar(peer)
-        for connection in self.admission.of(peer):
-            self._cut(connection)
+        self._cut_all(peer)
 
     def maintain(self, now: float) -> None:
-        """Cut connections that send without end, accept new ones again, and report those that were turned away."""
+        """Cut connections with endless messages, accept connections again when it is time, and report cut guests."""
         if now >= self._checked + CHECK:
             self._checked = now
             self._cut_endless()
-            # A process may be given fewer descriptors while it runs.
+            # The process's limit of descriptors may be lowered while it runs.
             self.admission.limit = max(8, min(self._most_guests, descriptors.limit() // 8))
             self._cut_surplus()
         if self._overrun and self._descriptor is not None:
             self._overrun = False
-            if self._deaf_since is None:
-                descriptors.deafen(self._descriptor)
-            self._deaf_since = now
-        elif self._deaf_since is not None and self._descriptor is not None and now >= self._deaf_since + DEAF:
-            self._deaf_since = None
-            descriptors.hear(self._descriptor)
-        if self.admission.turned_away > self._told:
-            self._told = self.admission.turned_away
+            if self._paused_since is None:
+                descriptors.stop_accepting(self._descriptor)
+            self._paused_since = now
+        elif self._paused_since is not None and self._descriptor is not None and now >= self._paused_since + PAUSE:
+            self._paused_since = None
+            descriptors.resume_accepting(self._descriptor)
+        if self.admission.turned_away > self._reported:
+            self._reported = self.admission.turned_away
             self._handler.trouble(None, (
-                f"more than {self.admission.limit} connections to {self._endpoint} say nothing, most of them from "
+                f"more than {self.admission.limit} connections to {self._endpoint} send nothing, most of them from "
                 f"{self.admission.crowd() or 'hosts that have gone'}: strangers, not neighbours; the surplus is cut, "
                 "and the run goes on (let a firewall admit the neighbours' addresses only)"), "strangers")
 
@@ -151,9 +149,9 @@ class Listener:
             for part in frames[1:]:
                 self._intake.read(connection, len(part))
             if len(frames) == 2:
-                self._handler.accepted_message(peer, frame, frames[0].bytes)
+                self._message(peer, frame, frames[0].bytes)
             else:
-                self._handler.offended(peer, f"a message has {len(frames) - 1} frames, not one")
+                self._handler.strike(peer, f"a message has {len(frames) - 1} frames, not one")
 
     def _read_monitor(self, monitor: zmq.Socket[bytes]) -> None:
         before = self.admission.turned_away
@@ -188,9 +186,9 @@ class Listener:
             self._handler.trouble(None, reason, "unlisted")
 
     def _note_key(self, address: str, peer: bytes) -> None:
-        """Find out which guest has a key that was just admitted: ZeroMQ tells its address only."""
-        waiting = [one for one in self.admission.guests_of(address) if one not in self._keys_of_guests
-                   and descriptors.received(one) >= AUTHENTICATING]
+        """Find out which guest holds a key that was just admitted: ZeroMQ gives its address only."""
+        waiting = [guest for guest in self.admission.guests_of(address) if guest not in self._keys_of_guests
+                   and descriptors.received(guest) >= AUTHENTICATING]
         if peer and len(waiting) == 1:
             self._keys_of_guests[waiting[0]] = int(peer)
 
@@ -198,6 +196,10 @@ class Listener:
 
     def _cut(self, connection: int) -> None:
         descriptors.cut(connection, self._port)
+
+    def _cut_all(self, peer: int) -> None:
+        for connection in self.admission.of(peer):
+            self._cut(connection)
 
     def _cut_surplus(self) -> None:
         for connection in self.admission.surplus():
@@ -214,4 +216,4 @@ class Listener:
                 if peer is None:
                     self._handler.trouble(None, f"a neighbour began its connection with {reason}", "endless")
                 else:
-                    self._handler.offended(peer, reason)
+                    self._handler.strike(peer, reason)

@@ -1,4 +1,4 @@
-"""The start of a run: for which neighbours a peer waits, and until when. Pure."""
+"""The start of a run: which neighbours a peer waits for, and until when. Pure."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from p2pser.network.roster import Roster
 from p2pser.network.states import State
 
 RUNNING_WAIT = 3.0
-"""Seconds for which a peer that finds the run going on waits for its other neighbours; they may come later too."""
+"""Seconds for which a peer that joins a run under way waits for its other neighbours, which may also connect later."""
 CHANGE_WAIT = 2.0
 """Seconds beyond ``dead_after`` for which an absent peer of the run is waited for after a change of the topology."""
 REFUSED_LINGER = 3.0
-"""Seconds for which a peer that all neighbours refuse stays, so that they see the refusal and its reason too."""
+"""Seconds for which a peer that all neighbours refuse stays, so that they receive the refusal and its reason too."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """A reason to go on waiting, until a time at most [s] (None: without limit)."""
+    """A reason to wait further, until a time at most [s] (None: without limit)."""
 
     sentence: str
     until: float | None
 
 
 class Meeting:
-    """How long to wait for neighbours; ``wait`` says, after each event, whether to wait further.
+    """Decides how long to wait for neighbours; ``wait`` is called after each event.
 
     Parameters
     ----------
     roster : the neighbours.
     now : the time [s].
     start_timeout : seconds after which the run begins without the missing neighbours; None: wait without limit.
-    refused_wait : seconds for which a refused neighbour is given time to come back corrected; None: as for one that is
-        absent.
-    expected : after a change of the topology, the peers that were in the run before: the others are not waited for
-        where there is one to go on with; None: at a start.
-    dead_after : silence [s] after which one of these is not waited for any more, but for CHANGE_WAIT.
-    longest : seconds for which one of these is waited for that is there but has not changed yet: it is slow.
+    refused_wait : seconds in which a refused neighbour may come back with corrected settings; None: as for an absent
+        one.
+    expected : after a change of the topology, the peers of the run before the change: other neighbours are not waited
+        for if at least one neighbour is connected; None: this is the start of a run.
+    dead_after : an expected peer that is silent is waited for until this silence [s] plus CHANGE_WAIT.
+    longest : seconds for which an expected peer that is connected, but has not made the change yet, is waited for.
     """
 
     def __init__(self, roster: Roster, now: float, start_timeout: float | None, refused_wait: float | None,
-                 expected: Collection[int] | None = None, *, dead_after: float, longest: float) -> None:
+                 expected: Collection[int] | None, *, dead_after: float, longest: float) -> None:
         self._roster, self._refused_wait, self._expected = roster, refused_wait, expected
         self._limit = None if start_timeout is None else now + start_timeout
         self._began, self._dead_after, self._longest = now, dead_after, longest
         self._running_since: float | None = None
 
     def wait(self, now: float) -> Wait | None:
-        """Return whom to wait for, or None where the waiting is over.
+        """Return why and until when to wait, or None when the waiting is over.
 
         Raises RefusedError where no neighbour fits.
         """
@@ -78,16 +78,16 @@ class Meeting:
         return tuple(j for j in missing if j in self._expected and now < self._change_until(j))
 
     def _change_until(self, j: int) -> float:
-        """Return until when a missing peer of the run is waited for after a change."""
-        if self._roster.state(j) is State.REFUSED:  # it answers, and refuses us: it is still in the round before
+        """Return until when a missing peer of the run is waited for after a change of the topology [s]."""
+        if self._roster.state(j) is State.REFUSED:  # it refuses us, as it has not made the change yet
             return self._began + self._longest
         return max(self._began, self._roster.since(j)) + self._dead_after + CHANGE_WAIT
 
     def _refused_until(self, refused: tuple[int, ...], awaited: list[int], now: float) -> float | None:
-        """Until when to wait for the refused neighbours, where there are no others to wait for."""
+        """Return until when to wait for the refused neighbours if there are no others to wait for [s]."""
         last = max(map(self._roster.refused_since, refused), default=now)
         if self._expected is not None:
-            return None  # they are in the round before the change
+            return None  # they have not made the change yet
         if len(refused) == len(self._roster.neighbours) and not any(map(self._roster.older, refused)):
             if now >= last + REFUSED_LINGER:
                 raise RefusedError("; ".join(dict.fromkeys(map(self._roster.reason, refused))))
@@ -97,5 +97,5 @@ class Meeting:
 
 def _sentence(awaited: list[int], refused: tuple[int, ...]) -> str:
     parts = [f"waiting for {peer_list(awaited)}" if awaited else "",
-             f"waiting for {peer_list(refused)} to come back corrected" if refused else ""]
+             f"waiting for {peer_list(refused)} to come back with corrected settings" if refused else ""]
     return ", ".join(part for part in parts if part)

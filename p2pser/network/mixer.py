@@ -1,4 +1,4 @@
-"""The Mixer between processes: one row here, those of the neighbours behind the I/O thread."""
+"""The Mixer between processes: it hosts one row, and exchanges it with the neighbours through the I/O thread."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from p2pser.wire.messages import Buffer, Phase, Progress
 T = TypeVar("T")
 
 PATIENT = 4
-"""A peer that waits for one that has not begun reports progress of its own so often in ``round_timeout``."""
+"""Reports of progress per ``round_timeout`` of a peer that waits for a neighbour that has not begun."""
 
 
 class NetworkMixer:
-    """Carries one peer's rows to its neighbours (gossip.mixer.Mixer).
+    """Exchanges one peer's rows with its neighbours (gossip.mixer.Mixer).
 
     Parameters
     ----------
     io : the I/O thread.
     topology, me : the topology, and this peer's id in it.
-    schema : the model's schema; rows of another one are refused. None: it comes later (``learn``).
+    schema : the model's schema; rows of another one are refused. None: ``learn`` sets it later.
     clips : this peer's clip count, where W weighs by clips (static undirected graphs, and the consensus); else None.
     round_timeout : seconds without progress after which a neighbour is left out of an exchange.
     slots, rounds : as in ``gossip.timetable.Timetable``.
     apart : as in ``network.catching_up.CatchingUp``.
-    secrets : of this peer, for secure sums; None: the run has none.
-    observe : called with every event of the network, in order.
+    secrets : this peer's secrets for secure sums; None: the run has no secure sums.
+    observe : called with the events of the network, in order.
     check : called at least whenever an event ends a wait; may raise, which ends the wait (signals).
     clock : returns the time [s].
     """
@@ -65,10 +65,10 @@ class NetworkMixer:
         self.size = topology.size
         self.neighbours = topology.neighbours(me)
         self.roster = Roster(self.neighbours)
-        """What is known of the neighbours: changed by the I/O thread's events only."""
+        """The states of the neighbours, changed by the I/O thread's events only."""
         self.exchange = Exchange(me, self.roster, round_timeout)
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
-        """Exchanges that went on without a neighbour's message."""
+        """Exchanges that ended without a neighbour's message."""
         self.secrets = secrets
         self._rounds = 2**31 if rounds is None else rounds
         self._payloads = Payloads(io, me, schema, self.exchange.unmixed)
@@ -76,9 +76,9 @@ class NetworkMixer:
         self._timetable = Timetable(topology, slots, rounds)
         self._weights = Weights(topology, me, self._timetable, clips, self.roster.hellos)
         self._sent: tuple[Step, tuple[int, ...]] | None = None
-        """The last exchange of a schedule that we posted, and its receivers."""
+        """The exchange of a schedule that we have posted last, and its receivers."""
         self._unread: tuple[Step, tuple[int, ...]] | None = None
-        """The one before, which its receivers must have read before the last one ends."""
+        """The exchange before that one, which its receivers must have read before that one ends."""
         self._check, self._clock = check, clock
         self._patient_until, self._dead_after = -math.inf, apart
         self._progress = OwnProgress(topology.size, self._report)
@@ -90,12 +90,12 @@ class NetworkMixer:
 
     @property
     def hellos(self) -> Mapping[int, Hello]:
-        """The HELLOs of the neighbours that have come."""
+        """The HELLOs of the neighbours that have sent one."""
         return self.roster.hellos
 
     @property
     def lost(self) -> dict[int, str]:
-        """The neighbours that take no part at present, and why."""
+        """The neighbours that take no part now, and why."""
         return self.roster.lost()
 
     @property
@@ -106,11 +106,11 @@ class NetworkMixer:
     # The Mixer's methods --------------------------------------------------------------------------------------
 
     def edges(self, at: Step) -> Edges:
-        """Return the edges from all sources; a source that delivers nothing leaves its weight to our own row."""
+        """Return the edges from all sources; the weight of a source that does not deliver goes to our own row."""
         return edges_into({(self.me, j): weight for j, weight in self._weights.of(at).items()})
 
     def receivers(self, peer: int, at: Step) -> tuple[int, ...]:
-        """Return the neighbours that we send to at a step, ascending, without the lost ones."""
+        """Return the neighbours to which we send at a step, ascending, without the lost ones."""
         t = self._timetable.exchange(at)
         receivers = self.neighbours if t is None else self.topology.receivers(peer, t)
         return tuple(j for j in receivers if self.roster.takes_part(j))
@@ -119,15 +119,13 @@ class NetworkMixer:
         """Queue the messages of a step for all receivers that are not lost."""
         scheduled, weights = self._weights.scheduled(at), self._weights.of(at)
         self._unread = self._sent if scheduled else self._unread
-        if scheduled and self._unread is not None:
-            self.exchange.begin(at, weights, self._unread[1], self._unread[0])
-        else:
-            self.exchange.begin(at, weights)
-        self._receiving.drain()  # how far the neighbours are decides whether our row still comes in time
+        read, readers = self._unread if scheduled and self._unread is not None else (None, ())
+        self.exchange.begin(at, weights, readers, read)
+        self._receiving.drain()  # the neighbours' progress decides whether our row still arrives in time
         alive = self.receivers(self.me, at)
         self._sent = (at, alive) if scheduled else self._sent
         if out.rows is not None:
-            # A copy: a late flow may need the row as it was, and buffers in flight must not change.
+            # A copy: a late flow may need the row unchanged, and buffers in flight must not change.
             own = out.rows[0].detach().clone()
             self._payloads.expect(at, own, out.codec)
             taking_part = {j: weight for j, weight in weights.items() if self.roster.takes_part(j)}
@@ -153,33 +151,33 @@ class NetworkMixer:
         return inbox_of(edges, rows, outcome.late, refused)
 
     def collect_messages(self, at: Step, read: Read[T]) -> Inbox[T]:
-        """Wait as ``collect`` does; return what ``read`` makes of the messages."""
+        """Wait as ``collect`` does; return the results of ``read`` for the messages."""
         outcome, edges = self._collected(at)
-        came = {(self.me, j): message for j, message in outcome.values if isinstance(message, Received)}
-        values, refused = read_all(came, read, lambda edge, reason: self._payloads.strike(edge[1], at, reason))
+        received = {(self.me, j): message for j, message in outcome.values if isinstance(message, Received)}
+        values, refused = read_all(received, read, lambda edge, reason: self._payloads.strike(edge[1], at, reason))
         self.left_out += [(at, j, DeliveryStatus.REFUSED) for _, j in refused]
         return inbox_of(edges, values, outcome.late, refused)
 
     def _collected(self, at: Step) -> tuple[Outcome, Edges]:
-        """Return the outcome of a step, when it is over, and the edges from all of its sources."""
+        """Wait for the end of a step; return its outcome, and the edges from all of its sources."""
         if self._progress.phase is Phase.TRAIN:
             self._progress.enter(Phase.EXCHANGE, at)
         else:
             self._progress.reach(Step(progress_round(at.round, self._rounds), at.slot))
-        weights, scheduled = self._weights.of(at), self._weights.scheduled(at)
+        edges = self.edges(at)
         outcome = self._wait()
-        if scheduled:
-            # Our sources wait until we are past this exchange, and may be sent nothing in the next one.
+        if self._weights.scheduled(at):
+            # Our sources wait until we are past this exchange, and the next one may send them no message.
             self._progress.reach(Step(at.round, at.slot + 1))
-            self.io.announce_progress(j for j in weights if not self.roster.gone(j))
+            self.io.announce_progress(j for j in edges.src.tolist() if not self.roster.gone(j))
         for j, status in outcome.missing:
             self.left_out.append((at, j, status))
         for j, _ in outcome.values:
             self._catching_up.in_step(j, at.round, self._clock())
-        return outcome, edges_into({(self.me, j): weight for j, weight in weights.items()})
+        return outcome, edges
 
     def mix(self, rows: Tensor, at: Step, codec: Codec = DENSE) -> Tensor:
-        """Return sum_j W_ij x_j over the sources j that delivered.
+        """Return sum_j W_ij x_j over the sources j that have delivered.
 
         Raises LocalProtocolError where the rows of W do not sum to 1, as the simulator does.
         """
@@ -192,14 +190,14 @@ class NetworkMixer:
                 expected: Collection[int] | None = None) -> None:
         """Wait until every neighbour has sent a HELLO that fits, or the time is over.
 
-        Where neighbours train already, the others are waited for only shortly, and may still come later.
+        If neighbours train already, the others are waited for only briefly; they may still connect later.
 
-        start_timeout, refused_wait, expected : as for ``Meeting``.
+        start_timeout, refused_wait, expected : as in ``Meeting``.
         say : called with a sentence whenever the awaited neighbours change.
 
-        Raises RefusedError where no neighbour fits, P2PSERError where none has come in time.
+        Raises RefusedError where no neighbour fits, P2PSERError where none has connected in time.
         """
-        said, self.exchange.start_timeout = "", start_timeout
+        sentence, self.exchange.start_timeout = "", start_timeout
         meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait, expected,
                           dead_after=self._dead_after, longest=LONGEST * self.exchange.round_timeout)
         while True:
@@ -207,33 +205,33 @@ class NetworkMixer:
             wait = meeting.wait(self._clock())
             if wait is None:
                 break
-            if wait.sentence != said:
-                say(wait.sentence)
-                said = wait.sentence
+            if wait.sentence != sentence:
+                sentence = wait.sentence
+                say(sentence)
             self._receiving.next(None if wait.until is None else wait.until - self._clock())
         if self.training():
             return
         self.begin()
         if len(self.lost) == len(self.neighbours) and self.neighbours:
-            raise P2PSERError(f"no neighbour of peer {self.me} came within {start_timeout} s: "
+            raise P2PSERError(f"no neighbour of peer {self.me} connected within {start_timeout} s: "
                               f"start peers {', '.join(map(str, self.neighbours))}, or wait longer (--start-timeout)")
 
     def training(self) -> tuple[int, ...]:
-        """Return the neighbours that train: where we have not begun, the run goes on, and this peer may join it."""
+        """Return the connected neighbours that train (``Roster.training``)."""
         return self.roster.training()
 
     def begin(self, *, joining: bool = False) -> None:
-        """Begin the run without the neighbours that have not come; ``joining``: it is under way already."""
+        """Begin the run without the missing neighbours; ``joining``: it is under way already."""
         self.io.begin(joining=joining)
         while not self._receiving.begun:
             self._receiving.next(None)
 
     def apart(self, peer: int, reason: str) -> None:
-        """Do not wait for a neighbour until a row of training comes from it; it is sent to."""
+        """Send to a neighbour, but do not wait for it until its row of training arrives."""
         self.io.apart(peer, reason)
 
     def learn(self, schema: Schema, labels: tuple[str, ...]) -> None:
-        """Exchange rows of this schema from now on, and tell the neighbours the emotions of the run."""
+        """Exchange rows of this schema from now on, and announce the emotions of the run to the neighbours."""
         self._payloads.learn(schema)
         self.io.learn(labels)
 
@@ -242,7 +240,7 @@ class NetworkMixer:
         self._payloads.parts = parts
 
     def enter(self, phase: Phase, round: int) -> None:
-        """Enter a phase; every header from now on says so."""
+        """Enter a phase, which every header announces from now on."""
         if phase is Phase.TRAIN and (self._progress.phase, self._progress.at) != (phase, Step(round, 0)):
             self._catching_up.began(round, self._clock())
         self.roster.rounds_over = phase > Phase.EXCHANGE
@@ -254,7 +252,7 @@ class NetworkMixer:
         self._check()
 
     def next_round(self, round: int) -> int:
-        """Return the round to go on with: the next, or a later one if living neighbours went on without us."""
+        """Return the next round, or a later one if living neighbours have gone on without us."""
         self._receiving.drain()
         claims = {j: max(at, self.exchange.newest(j).round) for j, at in self.roster.rounds().items()}
         after = self._catching_up.next_round(round, self._clock(), claims)
@@ -263,60 +261,62 @@ class NetworkMixer:
         return after.round
 
     def breaks(self, round: int) -> Breaks:
-        """Return what has happened to our edges since the last call."""
+        """Return the edges that were broken or begin anew since the last call."""
         return Breaks(*(tuple((self.me, j) for j in peers) for peers in self.roster.breaks()))
 
     def on(self, rounds: int | range, handler: MessageHandler) -> None:
         """Let ``handler`` take the messages of these rounds from now on, instead of the exchanges.
 
-        Register it before ``connect``: a neighbour that trains already may send while this peer waits for others.
+        Register it before ``connect``: a neighbour that trains already may send messages during ``connect``.
         """
         self._receiving.on(range(rounds, rounds + 1) if isinstance(rounds, int) else rounds, handler)
 
     def strike(self, peer: int, reason: str) -> None:
-        """Count a message of a neighbour that did not fit what was due; after some it is banned from the run."""
+        """Count an invalid message of a neighbour, which is banned after ``network.strikes`` of them."""
         self.io.strike(peer, reason)
 
     def send(self, peer: int, at: Step, payload: Buffer, form: str, size: int) -> None:
         """Queue a message that belongs to no exchange.
 
-        peer, at : the receiver, and the step that names the message.
-        payload : the bytes; they must not change afterwards.
-        form, size : wire name of the codec and number of elements, where it is an encoded row; else "" and 0.
+        peer, at : the receiver, and the step that identifies the message.
+        payload : the bytes, which must not change afterwards.
+        form, size : wire name of the codec and number of elements of an encoded row; else "" and 0.
         """
         self._payloads.send_message(peer, at, payload, form, size)
 
     def waits(self) -> float:
-        """Report progress now and then: we wait for what has a bound of its own. Return when to call again [s]."""
+        """Report progress PATIENT times per ``round_timeout``, in a wait with its own limit. Return when to call again
+        [s].
+        """
         if (now := self._clock()) >= self._patient_until:
             self._patient_until = now + self.exchange.round_timeout / PATIENT
             self._progress.step()
         return self._patient_until
 
     def listen(self, timeout: float | None = 0.0) -> None:
-        """Handle all events; where there is none, wait at most ``timeout`` seconds for one (None: without limit)."""
+        """Handle all events; if there is none, wait at most ``timeout`` seconds for one (None: without limit)."""
         self._receiving.next(timeout)
         self._receiving.drain()
-        self._check()  # of the events that came together, next() has looked at the first only
+        self._check()  # next() has called it after the first event only
 
     def wake_at(self, time: float | None) -> None:
-        """Have ``check`` called by this time [s] at the latest, whatever happens meanwhile."""
+        """Call ``check`` at this time [s] at the latest, even without an event."""
         self._receiving.wake_at = time
 
     def drop(self, peer: int, reason: str) -> None:
-        """Go on without a neighbour from now on, until a row of it comes."""
+        """Go on without a neighbour until its row arrives."""
         self.io.drop(peer, reason, self.hellos[peer].incarnation if peer in self.hellos else None)
 
     def close(self) -> tuple[Late, ...]:
-        """Settle no more late rows, but those that are returned: training is over."""
+        """Return the late rows that are not mixed yet; settle no more later, since training is over."""
         return self.exchange.close()
 
     def bytes_sent(self) -> int:
         """Return the bytes sent to all neighbours so far, headers included."""
-        return sum(link.bytes_sent for link in self.io.traffic().values())
+        return sum(traffic.bytes_sent for traffic in self.io.traffic().values())
 
     def unreachable(self) -> set[int]:
-        """Return the neighbours that take no part any more."""
+        """Return the neighbours to which no rows are sent any more."""
         return {j for j in self.neighbours if not self.roster.takes_part(j)}
 
     # Inside -------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""One neighbour: all that a peer knows of it. Pure: time and messages are passed in, decisions come out.
+"""All that a peer knows of one neighbour. Pure: time and messages are passed in, decisions come out.
 
-What follows from an event in a state is in one table (states.py). The I/O thread owns the machines; the training thread
+The next state after each event is in one table (states.py). The I/O thread owns the machines; the training thread
 learns of their changes, in order, from ``Changed`` events (roster.py).
 """
 
@@ -17,19 +17,21 @@ from p2pser.network.told import Told
 from p2pser.wire.hello import Hello
 from p2pser.wire.messages import Header, Phase, Progress
 
-DISCONNECTED = 1.5
-"""Seconds without any connection after which a neighbour has ended, its BYE lost: a living one would have dialled."""
+CONNECTIONS_KEPT = 8
+"""Connections of one neighbour of which the process at the other end is remembered."""
+DIALLED = b""
+"""Names the dialled connection; accepted ones are named by their ROUTER identity."""
 TWICE = ("runs twice: two processes have its id and its key, and the first stays; stop one of them (if your "
          "site did not start a second, the key was stolen: replace it)")
-"""The reason given where a neighbour's HELLO comes from a second process."""
+"""Why the HELLO of a second process is refused."""
 
 
 @dataclass(frozen=True)
 class Contact:
-    """Where a neighbour listens (None: only it dials us) and the public key (Z85) that it must hold.
+    """A neighbour's address (None: it dials, and we do not) and the public key (Z85) that it must hold.
 
-    ipv6 : whether its address is one of IPv6, or a name that has only such.
-    derived : whether the key follows from the user's secret; else the topology file gives it.
+    ipv6 : whether the address is an IPv6 address, or a name that has only IPv6 addresses.
+    derived : whether the key is derived from the user's secret; else the topology file gives it.
     """
 
     peer: int
@@ -53,38 +55,57 @@ class Patience:
     def __post_init__(self) -> None:
         if not 0 < self.ping_after <= self.suspect_after <= self.dead_after:
             raise ConfigError(f"network.ping_after = {self.ping_after}, suspect_after = {self.suspect_after}, "
-                              f"dead_after = {self.dead_after}: give times that ascend from above 0")
+                              f"dead_after = {self.dead_after}: give times above 0 in ascending order")
 
 
 @dataclass
 class Ours:
-    """What decides about all neighbours of a peer; the I/O thread keeps it."""
+    """What our peer's own state decides about all of its neighbours; the I/O thread keeps it."""
 
     begun: bool = False
-    """Whether our run has begun: from then on a neighbour that is missing is LOST."""
+    """Whether our run has begun: from then on a missing neighbour is LOST."""
     admits: bool = False
-    """Whether a neighbour that is started again, or comes late, may take part in training."""
+    """Whether a neighbour that is restarted, or starts late, may take part in training."""
     lockstep: bool = True
     """Whether peers train in common rounds; else any row shows that a neighbour trains."""
     progress_counts: Collection[Phase] = ()
-    """The phases in which a neighbour's progress shows, as a row does, that it has caught up: it may send no row before
-    it has ours."""
+    """Phases in which a neighbour's progress shows, as a row does, that it has caught up: on a schedule it may have no
+    row to send before it has ours."""
     progress: Progress = field(default_factory=lambda: Progress(-(2**31), 0, Phase.START, 0))
-    """How far we are; every header carries it."""
+    """Our progress, which every header carries."""
+
+
+class Senders:
+    """The incarnation and process of the last HELLO over each connection with a neighbour."""
+
+    def __init__(self) -> None:
+        self._of: dict[bytes, tuple[int, str]] = {}
+
+    def note(self, connection: bytes, hello: Hello) -> None:
+        """Note a HELLO; of many connections the newest are remembered."""
+        self._of.pop(connection, None)
+        self._of[connection] = hello.incarnation, hello.process
+        if len(self._of) > CONNECTIONS_KEPT:
+            del self._of[next(iter(self._of))]
+
+    def another(self, connection: bytes, hello: Hello) -> bool:
+        """Whether a connection leads to another process than that of ``hello``, in the same incarnation."""
+        incarnation, process = self._of.get(connection, (-1, ""))
+        return incarnation == hello.incarnation and process != hello.process
 
 
 class Neighbour:
-    """What a peer knows of one neighbour.
+    """The state machine of one neighbour.
 
-    All times ``awake`` are of an ``awake.AwakeClock``, in which this process's own pauses do not count.
+    Times called ``awake`` are those of an ``awake.AwakeClock``, which leaves out the pauses of this process.
 
     Parameters
     ----------
     contact : its id, address and key.
-    ours : what decides about all neighbours.
-    patience : how much silence is borne.
-    stream : its rows and ours.
-    strikes : messages that do not fit until it is BANNED.
+    ours : our own state, shared by all neighbours.
+    patience : the limits on its silence.
+    stream : the stream of rows in both directions.
+    strikes : invalid messages after which it is BANNED.
     """
 
     def __init__(self, contact: Contact, ours: Ours, patience: Patience, stream: Stream, strikes: int) -> None:
@@ -93,23 +114,24 @@ class Neighbour:
         self.reason = ""
         """Why it takes no part."""
         self.hello: Hello | None = None
-        """Of its present incarnation; None before."""
+        """The accepted HELLO of its present process; None before."""
         self.strikes = 0
         self.lives = 0
-        """How many of its processes have sent a HELLO."""
+        """The number of its processes that have sent a HELLO."""
         self._ours, self._patience, self._most_strikes = ours, patience, strikes
         self._incarnation = -1
-        self._ended = False
-        """Whether its incarnation has sent BYE: then no message of it is a return."""
+        self._left: tuple[int, str] | None = None
+        """Incarnation and process of the last BYE: later messages of that process, which another connection may still
+        hold, bring nothing back."""
+        self._senders = Senders()
         self._given_up = False
-        """Whether the run went on without it: then only a row of it is a return."""
+        """Whether the run has gone on without it: then only a row brings it back."""
         self._last_traffic = self._last_ping = 0.0
         self.told = Told(contact.peer)
         self._back_in = 0
-        """The round that we were in when it came back."""
+        """Our round when it came back."""
         self._bye: int | None = None
         self._bye_read = False
-        self._unconnected_since: float | None = None
 
     @property
     def up(self) -> bool:
@@ -118,37 +140,41 @@ class Neighbour:
 
     @property
     def apart(self) -> bool:
-        """Whether we go on without it: our messages say so, and then it does not wait for us."""
+        """Whether we go on without it: our messages tell it so, and then it does not wait for us."""
         return self.state in (State.LOST, State.RETURNING)
 
-    # What it says -------------------------------------------------------------------------------------------
+    # Messages received --------------------------------------------------------------------------------------
 
-    def greeted(self, theirs: Hello, restarts: int, difference: str | None, awake: float,
+    def greeted(self, theirs: Hello, restarts: int, difference: str | None, awake: float, connection: bytes = DIALLED,
                 ) -> tuple[str | None, list[Changed]]:
         """Take a HELLO or WELCOME.
 
         Parameters
         ----------
-        theirs, restarts : the HELLO, and how often its sender's stream of rows broke.
+        theirs, restarts : the HELLO, and how often its sender's stream of rows has broken.
         difference : why it does not fit ours; None where it does.
         awake : the time [s].
+        connection : the connection that carried it.
 
         Returns
         -------
         tuple[str | None, list[Changed]]
-            None where it is welcome, else why it is refused, "" where it is to be left unanswered; and what changes.
+            None where it is admitted, "" where it is left unanswered, else why it is refused; and the changes of state.
         """
+        self._senders.note(connection, theirs)
         if self.state is State.BANNED:
             return self.reason, []
+        if (theirs.incarnation, theirs.process) == self._left:
+            return "", []
         other = self._is_another(theirs)
         if other and self.up:
             return f"peer {self.peer} {TWICE}", []
         if theirs.incarnation < self._incarnation:
-            return f"peer {self.peer} was started again since (incarnation {self._incarnation})", []
+            return f"peer {self.peer} has been restarted since (incarnation {self._incarnation})", []
         changes: list[Changed] = []
         if theirs.incarnation > self._incarnation or other:
             if self._incarnation >= 0:
-                changes += self.happens(Cause.RESTART, "it was started again")
+                changes += self.happens(Cause.RESTART, "it was restarted")
                 self.stream.reset()
             self._forget()
             self._incarnation = theirs.incarnation
@@ -156,57 +182,59 @@ class Neighbour:
         if difference is not None:
             self.refusal(awake)
             return difference, [*changes, *self.happens(Cause.MISFIT, difference)]
-        if self._ended:
-            return "", changes
         if self.hello is None and not self._admitted():
-            waits = self._ours.progress.phase < Phase.TRAIN  # for training: perhaps it may join then
-            return "" if waits else (f"peer {self.peer} was started again, or came late, while the run goes on, and "
-                                     "this algorithm lets no peer join"), changes
+            may_join_later = self._ours.progress.phase < Phase.TRAIN
+            return "" if may_join_later else (f"peer {self.peer} was restarted, or started late, during the run, and "
+                                              "this algorithm lets no peer join"), changes
         self.stream.greeted(restarts, new=self.hello is None)
         self.hello = theirs
         self._last_traffic = max(self._last_traffic, awake)
         return None, [*changes, *self.happens(Cause.HELLO, "")]
 
-    def of_this_incarnation(self, header: Header) -> bool:
-        """Whether a message comes from the incarnation that sent the last HELLO."""
-        return self.hello is not None and header.incarnation == self.hello.incarnation
+    def of_this_incarnation(self, header: Header, connection: bytes = DIALLED) -> bool:
+        """Whether a message comes from the process whose HELLO was accepted last."""
+        return self.hello is not None and header.incarnation == self.hello.incarnation and \
+            not self._senders.another(connection, self.hello)
 
-    def former(self, header: Header) -> bool:
-        """Whether a message comes from an incarnation before that of the last HELLO, fitting or not."""
-        return header.incarnation < self._incarnation
+    def of_ended_incarnation(self, header: Header) -> bool:
+        """Whether a message comes from an incarnation that has left, or that a later one has replaced."""
+        left = self._left is not None and self._left[0] == header.incarnation and not self.up
+        return left or header.incarnation < self._incarnation
+
 
     def refusal(self, awake: float) -> None:
-        """Note that a process of it is there, though one of the two does not admit the other."""
+        """Note a sign of life of a neighbour that does not admit us, or that we do not admit."""
         self._last_traffic = max(self._last_traffic, awake)
 
     def heard(self, awake: float) -> list[Changed]:
-        """Take any message of its present incarnation."""
+        """Take any message of its present process."""
         self._last_traffic = max(self._last_traffic, awake)
-        if self.state is State.PRESENT or self._ended or self._given_up:
+        if self.state is State.PRESENT or self._has_left or self._given_up:
             return []
         return self.happens(Cause.TRAFFIC, "")
 
     def row(self, round: int) -> list[Changed]:
         """Take a whole row of a round."""
-        if self._given_up:
+        if self._given_up and not self._has_left:
             self._given_up = False
             return self.happens(Cause.TRAFFIC, "")
         return self._reaches(round)
 
-    def goes_on(self, progress: Progress) -> list[Changed]:
-        """Take what a PING or PONG says of its progress."""
+    def progressed(self, progress: Progress) -> list[Changed]:
+        """Take the progress in a PING or PONG."""
         counts = progress.phase in self._ours.progress_counts and not self._given_up
         return self._reaches(progress.round) if counts and self._ours.lockstep else []
 
-    def said_bye(self, word: str) -> list[Changed]:
-        """Take a BYE."""
-        self._ended = self._ours.begun
-        return self.happens(Cause.DONE if word == "done" else Cause.LEFT, word)
+    def said_bye(self, reason: str) -> list[Changed]:
+        """Take a BYE of its present process."""
+        if self.hello is not None:
+            self._left = self.hello.incarnation, self.hello.process
+        return self.happens(Cause.DONE if reason == "done" else Cause.LEFT, reason)
 
-    # What happens to it -------------------------------------------------------------------------------------
+    # Changes of state ---------------------------------------------------------------------------------------
 
     def happens(self, cause: Cause, reason: str, silence: float = 0.0) -> list[Changed]:
-        """Look an event up in the table; return the change, if it is one."""
+        """Change the state as the table says; return the change, or [] where there is none."""
         before, row = self.state, TABLE[self.state]
         after = row.get(cause, before)
         if isinstance(after, Either):
@@ -221,15 +249,15 @@ class Neighbour:
         return [Changed(self.peer, before, after, cause, reason, silence)]
 
     def begin(self, joining: bool) -> list[Changed]:
-        """Begin our run; ``joining``: one that is under way, in which a neighbour that does not train is not missed."""
+        """Begin our run; ``joining``: it is under way already, and neighbours that do not train are not waited for."""
         at = self.told.progress
         trains = at is not None and at.phase in (Phase.TRAIN, Phase.EXCHANGE)
         if joining and self.up and not trains:
             return self.happens(Cause.APART, f"peer {self.peer} does not train yet")
-        return self.happens(Cause.BEGIN, self.reason or f"peer {self.peer} did not come in time")
+        return self.happens(Cause.BEGIN, self.reason or f"peer {self.peer} did not start in time")
 
     def drop(self, reason: str, incarnation: int | None) -> list[Changed]:
-        """Go on without it, unless it is of another incarnation meanwhile."""
+        """Go on without it; with ``incarnation``, only if that is still the present one."""
         if incarnation is not None and incarnation != self._incarnation:
             return []
         changes = self.happens(Cause.DROPPED, reason)
@@ -237,16 +265,17 @@ class Neighbour:
         return changes
 
     def strike(self, reason: str) -> list[Changed]:
-        """Count a message that did not fit."""
+        """Count an invalid message."""
         self.strikes += 1
         if self.strikes < self._most_strikes:
             return []
-        changes = self.happens(Cause.STRUCK_OUT, f"{self.strikes} messages of peer {self.peer} did not fit: {reason}")
+        changes = self.happens(Cause.STRUCK_OUT,
+                               f"{self.strikes} messages of peer {self.peer} were invalid: {reason}")
         self.stream.reset()
         return changes
 
     def tick(self, awake: float) -> tuple[list[Changed], bool]:
-        """Return what its silence changes, and whether a PING is due: also where rows wait for its credit."""
+        """Return the changes due to silence, and whether a PING is due (also where rows wait for credit)."""
         silence, changes = awake - self._last_traffic, []
         if self._watched:
             for cause, limit in ((Cause.SILENCE, self._patience.suspect_after),
@@ -269,11 +298,11 @@ class Neighbour:
                                         else self._patience.dead_after)
 
     def paused(self, awake: float) -> None:
-        """This process did not run: nothing that was read since lies in the future of the clock."""
+        """Note that this process did not run: no recorded time may lie in the future of the ``awake`` clock."""
         self._last_traffic, self._last_ping = min(self._last_traffic, awake), min(self._last_ping, awake)
 
     def broken(self, awake: float, after: float) -> bool:
-        """Whether to dial it anew: it is refused, or has been here and is silent for ``after`` seconds."""
+        """Whether to dial it anew: it is REFUSED, or it was here before and has been silent for ``after`` seconds."""
         gone = self.state is State.LOST or (self.state is State.ABSENT and bool(self.reason))
         return self.state is State.REFUSED or (gone and self.silence(awake) >= after)
 
@@ -281,17 +310,17 @@ class Neighbour:
         """Return how long it has been silent [s]."""
         return max(0.0, awake - self._last_traffic)
 
-    # Our goodbye --------------------------------------------------------------------------------------------
-    # A connection that closes loses data: TCP may discard what it still holds, and ZeroMQ what the other end has not
-    # read. So BYE goes last, the neighbour acknowledges it by a PONG with its nonce, and only then do we close.
+    # Our BYE ------------------------------------------------------------------------------------------------
+    # Closing a connection loses data: TCP may discard what it still holds, and ZeroMQ what the other end has not read.
+    # So BYE is sent last, the neighbour acknowledges it by a PONG with its nonce, and only then do we close.
 
     def bye_sent(self, nonce: int) -> None:
-        """Note that our BYE has left."""
+        """Note that our BYE was sent."""
         self._bye, self._bye_read = nonce, False
 
     @property
     def was_sent_bye(self) -> bool:
-        """Whether our BYE has left over a connection that still exists."""
+        """Whether our BYE was sent over a connection that still exists."""
         return self._bye is not None
 
     @property
@@ -300,15 +329,14 @@ class Neighbour:
         return self._bye_read
 
     def ponged(self, nonce: int, consumed: int, now: float) -> bool:
-        """Take a PONG; it acknowledges our BYE where it carries its nonce. Return whether the stream starts anew."""
+        """Take a PONG, which acknowledges the BYE with the same nonce. Return whether our stream starts anew."""
         self._bye_read = self._bye_read or self._bye == nonce
         return self.stream.ponged(nonce, consumed, now)
 
     def connection_lost(self, carrier: bool) -> None:
-        """A connection has ended, and with it perhaps our BYE; ``carrier``: our rows went over it.
+        """Note that a connection has ended, and perhaps our BYE with it; ``carrier``: it carried our rows.
 
-        What was in flight is lost, also where the neighbour is LOST meanwhile: if it still counted when the neighbour
-        comes back, there might never be room for another row.
+        Bytes in flight are lost, and must not count against the window when a neighbour that is LOST comes back.
         """
         self._bye, self._bye_read = None, False
         if carrier and self.up:
@@ -316,38 +344,36 @@ class Neighbour:
         elif carrier:
             self.stream.reset()
 
-    def unconnected(self, connected: bool, now: float) -> bool:
-        """Whether it has had no connection for DISCONNECTED seconds. Call it again and again."""
-        if connected:
-            self._unconnected_since = None
-            return False
-        self._unconnected_since = now if self._unconnected_since is None else self._unconnected_since
-        return now - self._unconnected_since >= DISCONNECTED
 
     # Inside -------------------------------------------------------------------------------------------------
 
     @property
     def _watched(self) -> bool:
-        """Whether its silence is counted."""
+        """Whether its silence counts."""
         return self.up or self.state is State.REFUSED
 
+    @property
+    def _has_left(self) -> bool:
+        """Whether its present process has sent BYE."""
+        return self.hello is not None and (self.hello.incarnation, self.hello.process) == self._left
+
     def _is_another(self, theirs: Hello) -> bool:
-        """Whether a HELLO comes from another process, which claims no later start than the one that takes part."""
+        """Whether a HELLO comes from another process, in the same or an earlier incarnation than the present one."""
         return self.hello is not None and self.hello.process != theirs.process \
             and theirs.incarnation <= self.hello.incarnation
 
     def _reaches(self, round: int) -> list[Changed]:
-        """It has come to a round: where we train, and were no further when it came back, it has caught up."""
+        """Note that it has reached a round. During training it has caught up at the round in which it came back."""
         due = max(0, self._back_in) if self._ours.lockstep else 0
         caught_up = self.state is State.RETURNING and round >= due
         training = self._ours.progress.phase <= Phase.EXCHANGE
         return self.happens(Cause.ROW, "") if caught_up and training else []
 
     def _admitted(self) -> bool:
-        """Whether an incarnation that we have not met may take part, or at least be served at the end."""
+        """Whether a new incarnation may take part, or at least be sent the model at the end."""
         return not self._ours.begun or self._ours.admits or self._ours.progress.phase > Phase.EXCHANGE
 
     def _forget(self) -> None:
         self.hello = None
         self.told.forget()
-        self._ended = self._given_up = False
+        self._given_up = False

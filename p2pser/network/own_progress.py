@@ -1,4 +1,4 @@
-"""How far this peer is, as its headers say, so that its neighbours can tell a slow peer from a stuck one. Pure."""
+"""This peer's progress, which its headers carry, so that neighbours can tell a slow peer from a stuck one. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from p2pser.gossip.mixer import Step
 from p2pser.wire.messages import Phase, Progress
 
 HOPS = 4096
-"""``Progress.local_step`` is our progress within the phase times this, plus over how many peers it has come."""
+"""``Progress.local_step`` is a counter within the phase times this, plus the number of peers that relayed the progress.
+"""
 
 
 class OwnProgress:
     """A peer's own progress.
 
-    size : N; progress of others that has come over more peers is an echo, and counts no more.
-    report : called with it.
+    size : N; progress that was relayed by more peers is an echo, and does not count.
+    report : called with each new progress.
     """
 
     def __init__(self, size: int, report: Callable[[Progress], None]) -> None:
@@ -28,30 +29,30 @@ class OwnProgress:
         """Enter a phase."""
         self.phase, self.at = phase, at
         self._beat = self._hops = 0
-        self._tell()
+        self._publish()
 
     def reach(self, at: Step) -> None:
-        """Get to a step."""
+        """Reach a step."""
         self.at = at
-        self._tell()
+        self._publish()
 
     def step(self) -> None:
-        """Get on by a local step."""
-        self._get_on(0)
+        """Finish a local step."""
+        self._advance(0)
 
     def neighbour(self, progress: Progress) -> None:
-        """A neighbour has got on: while we wait, so have we; else our own neighbours would give us up, and theirs them.
+        """Relay the progress of a neighbour while we wait: else our own neighbours would give us up in turn.
 
-        Only over so many peers as there are: else those that wait for each other would make progress for ever.
+        It is relayed by at most N peers: else peers that wait for each other would make progress forever.
         """
         hops = progress.local_step % HOPS + 1
         if self.phase not in (Phase.START, Phase.TRAIN) and hops <= min(self._size, HOPS - 1):
-            self._get_on(hops)
+            self._advance(hops)
 
-    def _get_on(self, hops: int) -> None:
+    def _advance(self, hops: int) -> None:
         self._beat, self._hops = self._beat + 1, hops
-        self._tell()
+        self._publish()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         beat = min(self._beat * HOPS + self._hops, 2**32 - 1)
         self._report(Progress(self.at.round, self.at.slot, self.phase, beat))

@@ -1,9 +1,9 @@
-"""What a peer remembers of finished exchanges, until both ends of their edges have applied their flows. Pure.
+"""Finished exchanges, which a peer remembers until both ends of each edge have applied the flow. Pure.
 
-An edge's settle window is the last SETTLE_WINDOW row exchanges that we posted while the neighbour took part: what a cut
-leaves open is settled when the neighbour comes back, however long it was. Our half of a flow that leaves the window is
-forgotten; ``unmixed`` goes on to name it, so that the neighbour knows. The neighbour's half is unconfirmed until a
-later message of it does not name the exchange: then both ends have applied the flow.
+An edge's settle window is the last SETTLE_WINDOW row exchanges that we posted while the neighbour took part: so flows
+that a broken connection left open are settled when the neighbour comes back, however long it was away. Our half of a
+flow that leaves the window is forgotten; ``unmixed`` still lists it, so that the neighbour knows. The neighbour's half
+is unconfirmed until its later message does not list the exchange: then both ends have applied the flow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Past:
     weights: Mapping[int, float]
     receivers: frozenset[int]
     counts: Mapping[int, int]
-    """How many row exchanges we had posted with each of its neighbours, this one included."""
+    """The number of row exchanges posted with each of its neighbours, up to and including this one."""
     unmixed: set[int] = field(default_factory=set)
     """Sources whose flow we have not applied, and may still apply."""
     flows: dict[int, float] = field(default_factory=dict)
@@ -40,14 +40,14 @@ class Past:
     open_there: set[int] = field(default_factory=set)
     """Receivers that have not applied the flow of our row."""
     mixed_there: set[int] = field(default_factory=set)
-    """Receivers that have."""
+    """Receivers that have applied it."""
 
     def unconfirmed(self) -> set[int]:
-        """Return the receivers of which we do not know that they have applied the flow of our row."""
+        """Return the receivers that have not confirmed that they have applied the flow of our row."""
         return set(self.receivers - self.mixed_there)
 
     def note(self, step: Step, sender: int, at: Step, unmixed: Collection[Step]) -> None:
-        """Note what a neighbour's message of the step ``at`` says of this exchange, that of ``step``."""
+        """Note whether a neighbour's message of the step ``at`` lists this exchange, that of ``step``, as unmixed."""
         if sender not in self.receivers or sender in self.mixed_there:
             return
         if step in unmixed or _too_early(step, unmixed):
@@ -57,7 +57,7 @@ class Past:
             self.mixed_there.add(sender)
 
     def release(self, beyond: Collection[int] = ()) -> bool:
-        """Drop our row where no late row needs it any more; return whether it is so.
+        """Drop our row if no late row needs it any more; return whether it was dropped.
 
         beyond : neighbours whose settle window the exchange has left.
         """
@@ -66,39 +66,38 @@ class Past:
         return not needed
 
     def one_sided(self, neighbours: Iterable[int]) -> float:
-        """Return the sum of the norms of the flows that we have applied, and these neighbours have not."""
+        """Return the sum of the norms of the flows from these neighbours that we have applied."""
         return sum(self.flows.get(j, 0.0) for j in neighbours)
 
 
 class PastExchanges(OrderedDict[Step, Past]):
-    """The row exchanges of which an edge is not settled, the oldest first."""
+    """The row exchanges with at least one edge that is not settled, the oldest first."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lost = 0.0
         self._counts: Counter[int] = Counter()
-        """How many row exchanges we have posted with each neighbour."""
+        """The number of row exchanges posted with each neighbour."""
         self._forgotten: dict[int, deque[Step]] = {}
         """The last exchanges of each edge that we have not mixed, and never will."""
         self._carried = False
-        """Whether these are of before a change of the topology, and nothing was posted since."""
+        """Whether these date from before a change of the topology, and no exchange was posted since."""
         self._posted: tuple[Step, Past] | None = None
         """The exchange that has not ended."""
         self._newest: dict[int, tuple[Step, frozenset[Step]]] = {}
-        """The step of each neighbour's newest message, and what it had not mixed then."""
+        """The step of each neighbour's newest message, and the steps that the message lists as not mixed."""
 
     @property
     def drift(self) -> float:
         """The sum of the norms of the flows that our end has applied and the other end has not; at the end of training
-        also of those that it has not confirmed."""
+        also of the flows that the other end has not confirmed."""
         return self._lost + sum(
             past.one_sided(j for j in past.open_there if self.since(step, j) >= SETTLE_WINDOW)
             for step, past in self.items())
 
     def post(self, step: Step, weights: Mapping[int, float], receivers: frozenset[int],
              neighbours: Iterable[int]) -> Past:
-        """Note that we post a row, while these neighbours take part; return what is kept of it, still without the row.
-        """
+        """Note that we post a row while these neighbours take part; return its entry, which lacks the row itself."""
         if self._carried and step.round >= 0:
             self._carried = False
             self._undo(step)
@@ -108,7 +107,7 @@ class PastExchanges(OrderedDict[Step, Past]):
         return past
 
     def end(self, unmixed: set[int], flows: dict[int, float]) -> None:
-        """The exchange that was posted last has ended. Forget what can be settled no more."""
+        """End the exchange posted last, and forget those that can no longer be settled."""
         if self._posted is None:
             raise LocalProtocolError("an exchange ends that was not posted")
         step, past = self._posted
@@ -118,35 +117,35 @@ class PastExchanges(OrderedDict[Step, Past]):
         self._bound_memory()
 
     def beyond(self, step: Step) -> list[int]:
-        """Return the neighbours that have gone on too far, without this exchange, to settle it."""
+        """Return the neighbours that are too far beyond this exchange to settle it."""
         return [j for j, (_, unmixed) in self._newest.items() if _too_early(step, unmixed)]
 
     def note_unmixed(self, sender: int, at: Step, unmixed: Iterable[Step]) -> None:
-        """Note which of our rows a neighbour had not mixed when it sent its message of the step ``at``."""
+        """Note the steps that a neighbour's message of the step ``at`` lists as not mixed."""
         named = frozenset(unmixed)
         if sender not in self._newest or at > self._newest[sender][0]:
             self._newest[sender] = at, named
         for step, past in self.items():
             past.note(step, sender, at, named)
             past.release()
-        if self._posted is not None:  # the neighbour may end it, and go on, before we do
+        if self._posted is not None:  # the neighbour may end that exchange before we do
             step, past = self._posted
             past.note(step, sender, at, named)
 
     def since(self, step: Step, neighbour: int) -> int:
-        """Return how many row exchanges with a neighbour we have posted after one with it."""
+        """Return the number of row exchanges posted with a neighbour after that of ``step``."""
         return self._counts[neighbour] - self[step].counts[neighbour]
 
     def own_for(self, sender: int, step: Step) -> Tensor | None:
-        """Return our row, to settle a late one of a neighbour with; None where that is settled, or too late."""
+        """Return our row, needed to settle a neighbour's late row; None where that is settled, or too late."""
         past = self.get(step)
         settles = past is not None and sender in past.unmixed and self.since(step, sender) < SETTLE_WINDOW
         return past.own if past is not None and settles else None
 
     def settled(self, sender: int, step: Step, gap: float | None) -> float:
-        """Note that a late row has come. Return its weight.
+        """Note that a late row has arrived. Return its weight.
 
-        gap : the norm of the difference between the two rows; None where the row does not fit, and is not mixed.
+        gap : the norm of the difference between the two rows; None where the row is invalid, and is not mixed.
         """
         past = self[step]
         past.unmixed.discard(sender)
@@ -161,7 +160,7 @@ class PastExchanges(OrderedDict[Step, Past]):
         return tuple(unmixed[-SETTLE_WINDOW:])
 
     def resend(self) -> list[tuple[int, Step, Tensor]]:
-        """Return (receiver, step, our row) for rows that a receiver has not mixed and we have; each is due once."""
+        """Return (receiver, step, our row) for the rows to send again (``Exchange.resend``)."""
         due = []
         for step, past in self.items():
             for j in sorted(past.open_there - past.resent):
@@ -173,7 +172,7 @@ class PastExchanges(OrderedDict[Step, Past]):
         return due
 
     def restarted(self, neighbour: int) -> None:
-        """A neighbour was started again and remembers nothing. What its earlier incarnation left open stays open."""
+        """Note that a neighbour was restarted without its memory (``Exchange.restarted``)."""
         for past in [*self.values(), *([] if self._posted is None else [self._posted[1]])]:
             self._lost += past.one_sided(past.open_there & {neighbour})
             past.receivers -= {neighbour}
@@ -183,9 +182,9 @@ class PastExchanges(OrderedDict[Step, Past]):
         self._newest.pop(neighbour, None)
 
     def carry(self, dropped: Iterable[tuple[int, Step]]) -> None:
-        """Go on after a change of the topology: what is open is settled no more, and both ends still learn of it.
+        """Go on after a change of the topology: open flows stay open, and both ends still learn of them.
 
-        dropped : late rows, by neighbour and step, that have come and are not mixed.
+        dropped : late rows, by neighbour and step, that have arrived and are not mixed.
         """
         for j, step in dropped:
             self[step].flows.pop(j, None)
@@ -198,9 +197,9 @@ class PastExchanges(OrderedDict[Step, Past]):
         self._newest.clear()
 
     def close(self) -> None:
-        """Settle nothing from now on; ``unmixed`` goes on to name what is open, since others may close later.
+        """Settle no more late rows. ``unmixed`` still lists the open flows, since neighbours may close later.
 
-        What a neighbour has not confirmed counts as lost: it may have closed before our row came.
+        Flows that a neighbour has not confirmed count as lost: it may have closed before our row arrived.
         """
         for step, past in self.items():
             self._lost += past.one_sided(past.unconfirmed())
@@ -210,7 +209,7 @@ class PastExchanges(OrderedDict[Step, Past]):
     # Inside -------------------------------------------------------------------------------------------------
 
     def _undo(self, step: Step) -> None:
-        """The peers have resumed at a checkpoint, and do the exchanges from ``step`` on again."""
+        """Forget the exchanges from ``step`` on: the peers have resumed at a checkpoint, and repeat them."""
         for later in [other for other in self if other >= step]:
             del self[later]
         for forgotten in self._forgotten.values():
@@ -218,7 +217,7 @@ class PastExchanges(OrderedDict[Step, Past]):
                 forgotten.pop()
 
     def _forget(self) -> None:
-        """Forget what has left the settle window, but not the flows that the other end has not confirmed."""
+        """Forget the exchanges that have left the settle window, except flows that the other end has not confirmed."""
         for step, past in list(self.items()):
             beyond = {j for j in past.counts if self.since(step, j) >= SETTLE_WINDOW}
             self._never(step, past.unmixed & beyond)
@@ -231,12 +230,12 @@ class PastExchanges(OrderedDict[Step, Past]):
             self._lost += past.one_sided(past.unconfirmed())
 
     def _never(self, step: Step, neighbours: Iterable[int]) -> None:
-        """The flows of an exchange from these neighbours are never applied."""
+        """Note that the flows of an exchange from these neighbours will never be applied."""
         for j in neighbours:
             self._forgotten.setdefault(j, deque(maxlen=SETTLE_WINDOW)).append(step)
 
     def _bound_memory(self) -> None:
-        """Forget the oldest own rows beyond PAST_BYTES, but never the last one: late rows of those stay open."""
+        """Drop our oldest rows beyond PAST_BYTES, but never the last one; late rows of those exchanges stay open."""
         taken = 0
         for past in list(reversed(self.values()))[1:]:
             taken += 0 if past.own is None else past.own.nbytes
@@ -245,5 +244,5 @@ class PastExchanges(OrderedDict[Step, Past]):
 
 
 def _too_early(step: Step, unmixed: Collection[Step]) -> bool:
-    """Whether a message that names these exchanges says nothing of an earlier one: we assume that it was forgotten."""
+    """Whether a step is earlier than a full list of unmixed steps reaches: its sender is assumed not to settle it."""
     return len(unmixed) >= SETTLE_WINDOW and step < min(unmixed)

@@ -1,4 +1,4 @@
-"""Probes: plain TCP connections that find out whether any ZeroMQ listens where handshakes fail (handshakes.py)."""
+"""Probes: plain TCP connections that find out whether a ZeroMQ socket listens where handshakes fail (handshakes.py)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Probes:
 
     Parameters
     ----------
-    context : ZeroMQ's.
-    watch, forget : let the I/O thread read a socket, and no more.
-    greeted : called with the neighbour whose address has greeted a probe.
+    context : ZeroMQ's context.
+    watch, forget : let the I/O thread read a socket, and stop that.
+    greeted : called with the neighbour whose address has sent a probe ZeroMQ's greeting.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], watch: Callable[[Any, Callable[[], None]], None],
@@ -27,7 +27,7 @@ class Probes:
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
 
     def begin(self, contact: Contact) -> None:
-        """Dial a neighbour that has an address; an earlier probe ends."""
+        """Dial a neighbour that has an address; an earlier probe is closed."""
         peer = contact.peer
         self.end(peer)
         if contact.address is None:
@@ -35,12 +35,12 @@ class Probes:
         try:
             probe = self._sockets[peer] = sockets.prober(self._context, contact)
         except zmq.ZMQError:
-            return  # no descriptor is left; the next failed handshake asks again
+            return  # no file descriptor is left; the next failed handshake asks again
         self._watch(probe, lambda: self.read(peer))
         sockets.connect(probe, contact.address)
 
     def read(self, peer: int) -> None:
-        """Look whether a probe was greeted, which ends it."""
+        """Close a probe if it has received the greeting."""
         if peer in self._sockets and sockets.greeted(self._sockets[peer]):
             self._greeted(peer)
             self.end(peer)
@@ -53,6 +53,6 @@ class Probes:
             sockets.close(probe, None, 0)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all probes."""
         for peer in list(self._sockets):
             self.end(peer)

@@ -8,18 +8,18 @@ from collections.abc import Hashable
 INTERVAL = 60.0
 """Seconds in which the same trouble is reported once."""
 DIFFERENT = 4
-"""Different sentences of one kind that are reported at once; further ones take turns, one in INTERVAL seconds."""
+"""Different sentences of one kind that are reported at once; further ones follow one by one, every INTERVAL seconds."""
 
 
 class Bucket:
-    """Lets ``burst`` through at once, and ``rate`` a second in the long run."""
+    """A token bucket: lets ``burst`` events through at once, and ``rate`` a second in the long run."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate, self.burst = rate, burst
         self._left, self._at = float(burst), -math.inf
 
     def take(self, now: float, cost: int = 1) -> bool:
-        """Whether one more may pass, which counts as ``cost``."""
+        """Whether one more event may pass, which counts as ``cost``."""
         self._left = min(float(self.burst), self._left + (now - self._at) * self.rate)
         self._at = now
         if self._left < cost:
@@ -29,7 +29,7 @@ class Bucket:
 
 
 class Sieve:
-    """A bucket for each kind of thing, and how many of it were held back."""
+    """A bucket for each kind of event, and the number of events held back."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate, self._burst = rate, burst
@@ -37,7 +37,7 @@ class Sieve:
         self._held_back: dict[Hashable, int] = {}
 
     def take(self, kind: Hashable, now: float) -> int | None:
-        """Return how many of this kind were held back since the last that passed; None: this one is held back too."""
+        """Return the number of events of this kind held back since the last that passed; None to hold back this one."""
         if not self._buckets.setdefault(kind, Bucket(self._rate, self._burst)).take(now):
             self._held_back[kind] = self._held_back.get(kind, 0) + 1
             return None
@@ -45,34 +45,35 @@ class Sieve:
 
 
 class Reports:
-    """Which sentences to tell: bounded for each kind, whatever others send.
+    """Which sentences to report: bounded for each kind, whatever other peers send.
 
-    A kind is what must be bounded: who caused it and what it is, never the sentence, which others may choose.
+    A kind holds the cause and its source, never the sentence, which another peer may choose.
     """
 
     def __init__(self, different: int = DIFFERENT, interval: float = INTERVAL) -> None:
         self._interval = interval
         self._sieve = Sieve(1 / interval, different)
-        self._told: dict[Hashable, dict[str, float]] = {}
+        self._reported: dict[Hashable, dict[str, float]] = {}
 
     def due(self, kind: Hashable, sentence: str, now: float) -> str | None:
-        """Return the sentence to report, with the number of those that were left out; None: report nothing now."""
-        told = self._told.setdefault(kind, {})
-        if now < told.get(sentence, -math.inf) + self._interval:
+        """Return the sentence to report, with the number of sentences held back; None: report nothing now."""
+        reported = self._reported.setdefault(kind, {})
+        if now < reported.get(sentence, -math.inf) + self._interval:
             return None
         if (hidden := self._sieve.take(kind, now)) is None:
             return None
-        self._told[kind] = {**{text: at for text, at in told.items() if now < at + self._interval}, sentence: now}
+        recent = {text: at for text, at in reported.items() if now < at + self._interval}
+        self._reported[kind] = {**recent, sentence: now}
         return f"{sentence}{suppressed(hidden)}"
 
 
 def suppressed(number: int) -> str:
-    """Return the words about the sentences before it that were left out."""
+    """Return the suffix that counts the sentences held back before this one."""
     return f" ({number} more suppressed)" if number else ""
 
 
 class Quota:
-    """How many messages of a neighbour are answered: those beyond it are dropped, and counted as a flood."""
+    """Limits how many messages of a neighbour are answered; messages beyond the limit are dropped."""
 
     def __init__(self, rate: float = 32.0, burst: int = 128, flood: int = 1000) -> None:
         self._bucket, self._flood = Bucket(rate, burst), flood
@@ -88,5 +89,5 @@ class Quota:
 
     @property
     def flooded(self) -> bool:
-        """Whether that was one flood more: every so many dropped messages are one."""
+        """Whether the last dropped message completed a flood: ``flood`` dropped messages make one."""
         return self.dropped > 0 and self.dropped % self._flood == 0

@@ -1,4 +1,4 @@
-"""What the training thread knows of the neighbours: only the I/O thread's events, in order, change it. Pure."""
+"""The training thread's view of the neighbours, which only the I/O thread's events change, in order. Pure."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ class Roster:
         self._since: dict[int, float] = {}
         self._causes: dict[int, Cause] = {}
         self._refused: dict[int, float] = {}
-        """The neighbours that do not fit, and since when; also those that are silent meanwhile."""
+        """The neighbours that do not fit, and since when [s]; also those that have fallen silent since."""
         self._older: set[int] = set()
-        """The neighbours that may have an older topology file, which explains the newest refusal."""
+        """The neighbours that may have an older topology file, which would explain their newest refusal."""
         self._hellos: dict[int, Hello] = {}
         self._progress: dict[int, Progress] = {}
         self._broken: set[int] = set()
         self._renewed: set[int] = set()
         self.rounds_over = False
-        """Whether our training is over: one that returns then takes no part, since it has missed too much."""
+        """Whether our training is over: a neighbour that returns then takes no part, since it has missed too much."""
         self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)
-        """The HELLOs of those that have come."""
+        """The HELLOs of the neighbours that have sent one."""
 
     def up(self, event: events.Up) -> bool:
-        """Take a HELLO; True where it is of another incarnation than the one before, which remembers nothing."""
-        before = self._hellos.get(event.peer)
-        self._hellos[event.peer], self._progress[event.peer] = event.hello, event.progress
-        renewed = before is not None and before.incarnation != event.hello.incarnation
+        """Take a HELLO; return whether it is that of another process than the last one, without its memory."""
+        before, now = self._hellos.get(event.peer), event.hello
+        self._hellos[event.peer], self._progress[event.peer] = now, event.progress
+        renewed = before is not None and (before.incarnation, before.process) != (now.incarnation, now.process)
         if renewed:
             self._renewed.add(event.peer)
         return renewed
 
     def agreed(self, event: events.Agreed) -> None:
-        """Take a later HELLO of the same incarnation."""
+        """Take another HELLO of the same process."""
         self._hellos[event.peer] = event.hello
 
     def changed(self, event: events.Changed, now: float) -> None:
-        """Take a change."""
+        """Take a change of state."""
         j = event.peer
         self._states[j], self._since[j] = event.after, now - event.silence
         self._reasons[j], self._causes[j] = event.reason, event.cause
@@ -61,14 +61,14 @@ class Roster:
             self._broken.add(j)
 
     def breaks(self) -> tuple[list[int], list[int]]:
-        """Return, since the last call, with whom the exchanges broke off at both ends, and who began afresh."""
+        """Return the neighbours whose edge was broken since the last call, and those that began without memory."""
         taken = sorted(self._broken), sorted(self._renewed)
         self._broken.clear()
         self._renewed.clear()
         return taken
 
     def refused(self, event: events.Refused) -> None:
-        """Take a refusal: the newest reason is reported."""
+        """Take a refusal; ``reason`` is that of the newest one."""
         (self._older.add if event.older else self._older.discard)(event.peer)
         if self._states[event.peer] is State.REFUSED:
             self._reasons[event.peer] = event.reason
@@ -82,20 +82,19 @@ class Roster:
         return self._states[j]
 
     def progress(self, j: int) -> Progress | None:
-        """Return how far a neighbour was when it was last heard of; None before its first HELLO."""
+        """Return a neighbour's last known progress; None before its first HELLO."""
         return self._progress.get(j)
 
     def here(self) -> frozenset[int]:
-        """Return the neighbours that messages reach."""
+        """Return the neighbours that are connected, and take part or are coming back."""
         return frozenset(j for j in self.neighbours if self._states[j] in WATCHED)
 
     def ending(self) -> tuple[int, ...]:
-        """Return the neighbours that messages reach, and whose rounds are over."""
+        """Return the connected neighbours whose rounds are over."""
         return tuple(j for j in self.neighbours if j in self.here() and self._progress[j].phase >= Phase.CONSENSUS)
 
     def since(self, j: int) -> float:
-        """Return since when a neighbour is in its state; where that follows from silence, since when it is silent [s].
-        """
+        """Return when a neighbour entered its state [s]; if that is due to silence, when the silence began."""
         return self._since.get(j, 0.0)
 
     def refused_since(self, j: int) -> float:
@@ -103,7 +102,7 @@ class Roster:
         return self._refused.get(j, 0.0)
 
     def older(self, j: int) -> bool:
-        """Whether the newest refusal between a neighbour and us may be due to an older topology file there."""
+        """Whether the newest refusal between us and a neighbour may be due to its older topology file."""
         return j in self._older
 
     def reason(self, j: int) -> str:
@@ -111,15 +110,15 @@ class Roster:
         return self._reasons.get(j, "")
 
     def gone(self, j: int) -> bool:
-        """Whether a neighbour takes no part: nothing is sent to it, and it is not waited for."""
+        """Whether a neighbour takes no part: no rows are sent to it, and it is not waited for."""
         return self._states[j] in GONE
 
     def died(self, j: int) -> bool:
-        """Whether a neighbour takes no part because it is silent: it has not left."""
+        """Whether a neighbour takes no part because it fell silent, without leaving."""
         return self.gone(j) and self._causes.get(j) is Cause.DEATH
 
     def takes_part(self, j: int) -> bool:
-        """Whether a neighbour is sent to."""
+        """Whether rows are sent to a neighbour."""
         return not self.gone(j) and not (self.rounds_over and self._states[j] is State.RETURNING)
 
     def awaited(self, j: int) -> bool:
@@ -131,21 +130,22 @@ class Roster:
         return {j: self.reason(j) for j in self.neighbours if self.gone(j)}
 
     def returning(self) -> tuple[int, ...]:
-        """Return the neighbours that are sent to, but not waited for yet."""
+        """Return the neighbours to which rows are sent, but which are not waited for yet."""
         return tuple(j for j in self.neighbours if self._states[j] is State.RETURNING)
 
     def missing(self) -> tuple[int, ...]:
-        """Return the neighbours that have not come, or do not fit."""
+        """Return the neighbours that have not connected, or do not fit."""
         return tuple(j for j in self.neighbours if self._states[j] in (State.ABSENT, State.REFUSED))
 
     def refusing(self) -> tuple[int, ...]:
-        """Return the neighbours that do not fit, also where they are silent meanwhile."""
+        """Return the neighbours that do not fit, also those that have fallen silent since."""
         return tuple(j for j in self.missing() if j in self._refused)
 
     def rounds(self) -> dict[int, int]:
-        """Return the rounds in which the neighbours are that are connected and take part, or are coming back."""
+        """Return the present round of each connected neighbour."""
         return {j: self._progress[j].round for j in self.neighbours if self._states[j] in WATCHED}
 
     def training(self) -> tuple[int, ...]:
-        """Return the neighbours that train: where ours has not begun, the run goes on, and this peer may join it."""
+        """Return the connected neighbours that train: if we have not begun, the run is under way, and we may join it.
+        """
         return tuple(j for j in self.neighbours if self._states[j] in WATCHED and self._progress[j].phase in TRAINS)

@@ -1,6 +1,6 @@
 """ZeroMQ sockets with the options that the protocol relies on; all queues and messages are bounded.
 
-ROUTING_ID and ROUTER_HANDOVER are never set: with them an authenticated peer could receive another peer's replies.
+ROUTING_ID and ROUTER_HANDOVER are never set: they would let an authenticated peer receive another peer's replies.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from p2pser.wire.messages import MAX_FRAME
 HIGH_WATER = 48
 """Messages that a socket may hold: the largest credit window in chunks, and room for control messages."""
 SEND_BUFFER = 128 * 1024
-"""Kernel buffer [B]: a PING cannot overtake what waits there."""
+"""Kernel buffer [B]: a PING cannot overtake the data in it."""
 AT_ONCE = 64
-"""Messages that are read from a socket at once, before the others and the clock have their turn."""
+"""Messages read from a socket in one go, before the other sockets and the clock have their turn."""
 HEARTBEAT_MS = 30_000
 """ZMTP heartbeats, against half-open connections only; failure detection is our own (neighbour.py)."""
 
@@ -34,13 +34,13 @@ _HAPPENED = struct.Struct("=Hi")
 
 
 def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return a ROUTER that ``bind`` lets listen."""
+    """Return a ROUTER, to be bound with ``bind``."""
     socket = _bounded(context.socket(zmq.ROUTER))
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     socket.setsockopt(zmq.ZAP_DOMAIN, b"p2pser")
-    # On all interfaces IPv6 takes IPv4's connections too; a machine without IPv6 falls back to IPv4.
+    # On all interfaces an IPv6 socket takes IPv4 connections too; a machine without IPv6 falls back to IPv4.
     socket.setsockopt(zmq.IPV6, "[" in address or "//*:" in address)
     return socket
 
@@ -48,7 +48,7 @@ def listener(context: zmq.Context[zmq.Socket[bytes]], address: str, keys: KeyPai
 def bind(socket: zmq.Socket[bytes], address: str) -> None:
     """Listen. Raises ConfigError where the address cannot be listened on."""
     try:
-        # ZeroMQ resolves host names where it dials, not where it listens.
+        # ZeroMQ resolves host names for dialling, not for listening.
         socket.bind(address.replace("//localhost:", "//127.0.0.1:"))
     except zmq.ZMQError as error:
         if error.errno == errno.EADDRINUSE:
@@ -59,13 +59,7 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def dialler(context: zmq.Context[zmq.Socket[bytes]], contact: Contact, keys: KeyPair) -> zmq.Socket[bytes]:
-    """Return a DEALER for a neighbour. It dials again and again, unless the answer breaks ZeroMQ's protocol.
-
-    Parameters
-    ----------
-    context : ZeroMQ's.
-    contact : the neighbour.
-    keys : our key pair.
+    """Return a DEALER for a neighbour; it dials again and again, unless the answer violates ZeroMQ's protocol.
 
     Raises ConfigError where the neighbour's key is no public key.
     """
@@ -77,23 +71,23 @@ def dialler(context: zmq.Context[zmq.Socket[bytes]], contact: Contact, keys: Key
     try:
         socket.curve_serverkey = contact.key.encode()
     except zmq.ZMQError:
-        socket.close(0)  # else its context could not end
-        raise ConfigError(f"the key {contact.key!r} of the neighbour at {contact.address} is no public key; p2pser "
-                          "keys makes one and prints it") from None
+        socket.close(0)  # else the context could not end
+        raise ConfigError(f"the key {contact.key!r} of the neighbour at {contact.address} is no public key; the "
+                          "command p2pser keys makes a key pair and prints its public key") from None
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     return socket
 
 
 def endpoint(socket: zmq.Socket[bytes]) -> str:
-    """Return the endpoint that a listener is bound to."""
+    """Return the endpoint to which a listener is bound."""
     return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
 def prober(context: zmq.Context[zmq.Socket[bytes]], contact: Contact) -> zmq.Socket[bytes]:
-    """Return a raw TCP socket (STREAM) that dials once: ``greeted`` tells whether any ZeroMQ listens there.
+    """Return a raw TCP socket (STREAM) that dials once; ``greeted`` finds out whether a ZeroMQ socket listens there.
 
-    ZeroMQ does not report how far a handshake with CURVE came before it broke off. But a listener sends its greeting at
-    once, whatever the other end sends, so reading it needs no luck.
+    ZeroMQ does not report how far a CURVE handshake had come when it broke. But a listener sends its greeting at once,
+    whatever the other end sends, so the greeting always arrives.
     """
     socket = _bounded(context.socket(zmq.STREAM))
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -102,12 +96,12 @@ def prober(context: zmq.Context[zmq.Socket[bytes]], contact: Contact) -> zmq.Soc
 
 
 def greeted(probe: zmq.Socket[bytes]) -> bool:
-    """Whether the greeting of ZMTP has arrived at a prober."""
+    """Whether a prober has received ZMTP's greeting."""
     return any(frames[-1].bytes[:1] == b"\xff" for frames in received(probe))
 
 
 def connect(socket: zmq.Socket[bytes], address: str) -> None:
-    """Dial. Raises ConfigError where it is no address."""
+    """Dial. Raises ConfigError where the address is invalid."""
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
@@ -115,7 +109,7 @@ def connect(socket: zmq.Socket[bytes], address: str) -> None:
 
 
 def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
-    """Return the monitor of a socket; ``happened`` reads it. Raises ZMQError, the socket closed, where it cannot be."""
+    """Return the monitor of a socket, to be read with ``happened``. On failure close the socket and raise ZMQError."""
     try:
         return socket.get_monitor_socket(_DIALLING if dials else _LISTENING)
     except zmq.ZMQError:
@@ -124,14 +118,14 @@ def watch(socket: zmq.Socket[bytes], *, dials: bool) -> zmq.Socket[bytes]:
 
 
 def happened(monitor: zmq.Socket[bytes], most: int = AT_ONCE) -> Iterator[tuple[int, int]]:
-    """Yield at most so many events of a monitored socket, each with ZeroMQ's value: a file descriptor, or an error."""
+    """Yield at most ``most`` events of a monitored socket, each with ZeroMQ's value: a file descriptor, or an error."""
     for message in received(monitor, most):
         if len(message) == 2 and len(message[0].buffer) == _HAPPENED.size:
             yield _HAPPENED.unpack(message[0].buffer)
 
 
 def received(socket: zmq.Socket[bytes], most: int = AT_ONCE) -> Iterator[list[zmq.Frame]]:
-    """Yield at most so many of the messages that wait at a socket."""
+    """Yield at most ``most`` of the messages that wait at a socket."""
     for _ in range(most):
         try:
             yield socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -142,7 +136,7 @@ def received(socket: zmq.Socket[bytes], most: int = AT_ONCE) -> Iterator[list[zm
 def close(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes] | None, linger: float) -> None:
     """Close a socket and its monitor; the socket may take ``linger`` seconds to send what it holds."""
     if monitor is not None:
-        for _ in happened(monitor, most=1 << 16):  # a full one would make ZeroMQ wait, and us for ZeroMQ
+        for _ in happened(monitor, most=1 << 16):  # a full monitor would block ZeroMQ, and then this thread
             pass
         socket.disable_monitor()
         monitor.close(0)

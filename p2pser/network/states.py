@@ -1,4 +1,4 @@
-"""What a peer holds a neighbour for, what can happen to it, and what follows: one table. Pure."""
+"""The states of a neighbour, the events that change them, and the table of the next states. Pure."""
 
 from __future__ import annotations
 
@@ -7,49 +7,49 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a peer holds a neighbour for."""
+    """The state of a neighbour, as one peer sees it."""
 
     ABSENT = "absent"
-    """It has not sent a HELLO, or was gone before our run began."""
+    """It has not sent a HELLO, or has left before our run began."""
     REFUSED = "refused"
-    """One of the two does not admit the other; it may come back corrected."""
+    """One of the two does not admit the other; it may come back with corrected settings."""
     PRESENT = "present"
     """It takes part, and is waited for."""
     SUSPECT = "suspect"
     """It takes part but has been silent for ``suspect_after``."""
     LOST = "lost"
-    """It takes no part, and is dialled: it may come back as long as the run lasts."""
+    """It takes no part, and is dialled again and again: it may come back as long as the run lasts."""
     RETURNING = "returning"
-    """It is sent to but not waited for, until a row of its own shows that it has caught up."""
+    """Messages are sent to it, but it is not waited for until its own row shows that it has caught up."""
     DONE = "done"
     """It has ended the run."""
     BANNED = "banned"
-    """Too many of its messages did not fit: nothing is exchanged with it any more."""
+    """Too many of its messages were invalid: no message is exchanged with it any more."""
 
 
 class Cause(Enum):
-    """What happens to a neighbour."""
+    """An event that may change a neighbour's state."""
 
-    HELLO = "its HELLO fits"
-    RESTART = "it says HELLO in a later incarnation"
+    HELLO = "its HELLO is accepted"
+    RESTART = "its HELLO has a later incarnation"
     MISFIT = "we refuse its HELLO"
     REFUSAL = "it refuses us"
-    TRAFFIC = "a message comes"
-    # On a schedule of graphs, where of some neighbours no row is due, its progress to that round stands for a row.
-    ROW = "a row comes, of the round that we were in when it came back, or later"
+    TRAFFIC = "a message arrives"
+    # On a schedule, where a neighbour may have no row to send, its progress to that round counts as the row.
+    ROW = "its row arrives, of our round when it came back, or a later one"
     SILENCE = "silent for suspect_after"
     DEATH = "silent for dead_after"
     DONE = "BYE: done"
-    LEFT = "BYE: another word"
-    APART = "it holds us for lost; or it does not train when we join"
+    LEFT = "BYE: another reason"
+    APART = "it counts us as lost; or it does not train when we join"
     DROPPED = "the run goes on without it"
     BEGIN = "our run begins"
-    STRUCK_OUT = "too many messages that do not fit"
+    STRUCK_OUT = "too many invalid messages"
 
 
 @dataclass(frozen=True)
 class Either:
-    """The next state before our run begins, and during it."""
+    """The next state before our run has begun, and afterwards."""
 
     before: State
     during: State
@@ -73,10 +73,10 @@ TABLE: dict[State, dict[Cause, State | Either]] = {
     _S.DONE: {_C.RESTART: _S.LOST, _C.STRUCK_OUT: _S.BANNED},
     _S.BANNED: {},
 }
-"""What follows in each state; events that it does not name change nothing."""
+"""The next state for each state and event; other events change nothing."""
 
 WATCHED = (State.PRESENT, State.SUSPECT, State.RETURNING)
-"""The states in which rows are sent, and silence is counted."""
+"""The states in which rows are sent, and silence counts."""
 
 GONE = (State.LOST, State.BANNED, State.DONE)
-"""The states in which a neighbour is sent nothing and is not waited for."""
+"""The states in which no rows are sent to a neighbour, and it is not waited for."""

@@ -1,4 +1,4 @@
-"""The training thread's side of the I/O thread: what it posts, encoded; what arrives, given to the part it concerns."""
+"""The training thread's side of the I/O thread: encodes what it posts, and dispatches what arrives."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from p2pser.wire.messages import Buffer, Header, Progress
 
 EventHook = Callable[[events.Event], None]
 MessageHandler = Callable[[int, Header, memoryview], None]
-"""Takes (sender, header, payload) of a message; raises RemoteProtocolError where it does not fit."""
+"""Takes (sender, header, payload) of a message; raises RemoteProtocolError where it is invalid."""
 
 
 class Payloads:
@@ -29,29 +29,26 @@ class Payloads:
 
     Parameters
     ----------
-    io, me:
-        The I/O thread, and this peer's id.
-    schema:
-        The model's schema, or None until ``learn``. Headers of whole model rows carry its mark, and other models' rows
-        are refused.
-    unmixed:
-        Returns the steps that this peer has not mixed with a given neighbour.
+    io, me : the I/O thread, and this peer's id.
+    schema : the model's schema, or None until ``learn``. Headers of whole model rows carry its digest, and rows of
+        other models are refused.
+    unmixed : returns the steps that this peer has not mixed with a given neighbour.
     """
 
     def __init__(self, io: IOThread, me: int, schema: Schema | None, unmixed: Callable[[int], Sequence[Step]]) -> None:
         self.parts: Parts | None = None
-        """What of a row is shared with each neighbour; None: all of it."""
+        """The part of a row that is shared with each neighbour; None: all of it."""
         self.posted = 0
         """Bytes of payload posted, counted once for each receiver."""
         self._io, self._me, self._unmixed = io, me, unmixed
         self._form = DENSE
-        """The codec of the row that we posted last."""
+        """The codec of our last posted row."""
         self._size, self._mark = -1, b""
         if schema is not None:
             self.learn(schema)
 
     def learn(self, schema: Schema) -> None:
-        """Take the schema, before any row is sent or read."""
+        """Take the schema, before the first row is sent or read."""
         self._size, self._mark = schema.size, bytes.fromhex(schema.digest())[:8]
 
     def send_row(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
@@ -62,11 +59,11 @@ class Payloads:
         by_width: dict[float, list[int]] = {}
         for j in peers:
             by_width.setdefault(self.parts.widths[j], []).append(j)
-        for alike in by_width.values():  # all of one width share the same with us: encoded once
+        for alike in by_width.values():  # all neighbours of one width share the same part: encoded once
             self.send_whole(alike, at, self.parts.cut(self._me, alike[0], row), form)
 
     def send_whole(self, peers: Sequence[int], at: Step, row: Tensor, form: Codec) -> None:
-        """Queue a row (D,) for neighbours as it is."""
+        """Queue a row (D,) for neighbours, unchanged."""
         payload = form.encode(row)
         mark = self._mark if self.parts is None and row.numel() == self._size else b""
         self.posted += len(payload) * len(peers)
@@ -84,15 +81,15 @@ class Payloads:
         self._io.send([peer], at, payload, codec=form, size=size, schema=self._mark if size == self._size else b"")
 
     def received(self, header: Header, payload: memoryview) -> Received:
-        """Return a message as it came. Raises RemoteProtocolError where it is a row of another model."""
+        """Return a message, not decoded yet. Raises RemoteProtocolError where it is a row of another model."""
         if self._mark and header.schema not in (b"", self._mark):
             raise RemoteProtocolError(f"peer {header.sender} sent a row of another model's schema", header.sender)
         return Received(header.sender, payload, header.codec, header.size)
 
     def expect(self, at: Step, own: Tensor, form: Codec) -> None:
-        """Note the row (D,) that we post and its codec: the rows of the neighbours must be like it.
+        """Note the codec of the row (D,) that we post, in which the neighbours' rows are due.
 
-        Raises P2PSERError where it is not finite: the neighbours would refuse it.
+        Raises P2PSERError where the row is not finite: the neighbours would refuse it.
         """
         self._form = form
         if not finite(own):
@@ -100,8 +97,8 @@ class Payloads:
                               "training.lr or look for features of extreme size")
 
     def read_row(self, sender: int, at: Step, own: Tensor, value: Received | Tensor) -> Tensor | None:
-        """Return a neighbour's row of the exchange of our row ``own``, as a row like ours; None, and a strike, where
-        its message is no such row.
+        """Return a neighbour's row of the exchange of our row ``own``, of the same size and dtype; None, and a strike,
+        where its message is no such row.
         """
         if isinstance(value, Tensor):
             return value
@@ -112,7 +109,7 @@ class Payloads:
             return None
 
     def strike(self, sender: int, at: Step, reason: str) -> None:
-        """Count a message of a step that was not what is due."""
+        """Count an invalid message of a step."""
         self._io.strike(sender, f"round {at.round}, exchange {at.slot}: {reason}")
 
     def _row(self, sender: int, own: Tensor, message: Received) -> Tensor:
@@ -120,7 +117,7 @@ class Payloads:
         if self.parts is not None:
             positions = self.parts.positions(self._me, sender, due)
             due = due if positions is None else len(positions)
-        # A row that was lost comes again in the dense form.
+        # A lost row is sent again in the dense form.
         form = DENSE if message.form == DENSE.wire_name(own) else self._form
         value = message.row(own.dtype, due, form=form, beside=own)
         return value if self.parts is None else self.parts.fit(self._me, sender, own, value)
@@ -131,10 +128,10 @@ class Receiving:
 
     Parameters
     ----------
-    io, roster, exchange, payloads : where events come from, and what they concern.
+    io, roster, exchange, payloads : the source of the events, and the parts that take them.
     rounds : R, the rounds of training; None: without limit.
-    observe, check, clock : as for ``NetworkMixer``.
-    progressed : called with the progress that a neighbour has made.
+    observe, check, clock : as in ``NetworkMixer``.
+    progressed : called with each new progress of a neighbour.
     """
 
     def __init__(self, io: IOThread, roster: Roster, exchange: Exchange, payloads: Payloads, rounds: int | None, *,
@@ -145,9 +142,9 @@ class Receiving:
         self._io, self._roster, self._exchange, self._payloads, self._rounds = io, roster, exchange, payloads, rounds
         self._observe, self._check, self._clock, self._progressed = observe, check, clock, progressed
         self.wake_at: float | None = None
-        """A time by which ``check`` is called again, whatever happens meanwhile [s]."""
+        """A time by which ``check`` is called again, even without an event [s]."""
         self._handlers: dict[range, MessageHandler] = {}
-        """What takes the messages of these rounds; those of all others belong to exchanges."""
+        """The handlers of the messages of some rounds; messages of other rounds belong to exchanges."""
 
     def on(self, rounds: range, handler: MessageHandler) -> None:
         """Let ``handler`` take the messages of these rounds from now on, instead of the exchanges."""
@@ -167,7 +164,7 @@ class Receiving:
         self._check()
 
     def drain(self) -> None:
-        """Handle all events that are there now, and not those that come meanwhile: they may come without a pause."""
+        """Handle the events that are queued now, and not those that arrive meanwhile, perhaps without a pause."""
         for _ in range(self._io.events.qsize()):
             try:
                 event = self._io.events.get_nowait()
@@ -180,7 +177,7 @@ class Receiving:
         match event:
             case events.Arrived():
                 self._arrived(event, now)
-                return  # the hot path: no observer needs each message
+                return  # the most frequent event, which no observer needs
             case events.Progressed(peer, progress):
                 self._io.mark_heard(peer)
                 self._roster.progressed(event)
@@ -216,13 +213,14 @@ class Receiving:
                     handle(peer, header, payload)
                     return
             if self._rounds is not None and not comes(header.round, self._rounds):
-                raise RemoteProtocolError(f"peer {peer} sent a row of round {header.round}, which never comes", peer)
+                raise RemoteProtocolError(f"peer {peer} sent a row of round {header.round}, which is no round of this "
+                                          "run", peer)
             value = self._payloads.received(header, payload)
         except RemoteProtocolError as error:
             self._io.strike(peer, str(error))
             self._exchange.void(peer, step)
             return
-        dropped = self._exchange.deliver(peer, step, value, [Step(*one) for one in header.unmixed], now)
+        dropped = self._exchange.deliver(peer, step, value, [Step(*at) for at in header.unmixed], now)
         if dropped is not None:
             self._io.forget(peer, dropped)
         for receiver, past, row in self._exchange.resend():

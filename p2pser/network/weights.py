@@ -1,4 +1,4 @@
-"""The mixing weights of one peer, which knows its own clip count and those that its neighbours' HELLOs name."""
+"""The mixing weights of one peer, from its own clip count and those in its neighbours' HELLOs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Weights:
         self._clips, self._hellos = clips, hellos
 
     def scheduled(self, at: Step) -> bool:
-        """Whether an exchange follows a schedule: then not every neighbour sends to us, or receives from us."""
+        """Whether an exchange follows a schedule, where only some neighbours send to us or receive from us."""
         return self._topology.schedule is not None and self._timetable.exchange(at) is not None
 
     def of(self, at: Step) -> dict[int, float]:

@@ -26,10 +26,10 @@ from p2pser.run.setup import EPOCH, lead
 from p2pser.wire.messages import Header, Phase
 
 AGAIN = 4
-"""So many rounds after a change of the words they are sent again: a connection that breaks loses them."""
+"""So many rounds after a change of the notices they are sent again: a connection that breaks loses them."""
 RATE, AT_ONCE = 1.0, 16
 """News are passed on at once so many times a second in the long run, and so many times in a row; further ones at the
-round's end. A neighbour that lies could have words without end pushed into the queues of all, in the place of rows."""
+round's end. A neighbour that lies could have notices without end pushed into the queues of all, in place of rows."""
 
 
 class NextEpoch(Exception):
@@ -58,7 +58,7 @@ class Growth:
     Parameters
     ----------
     config, topology, me, incarnation : the run's, and the peer's.
-    mixer : carries the words. reporter : tells of them.
+    mixer : carries the notices. reporter : tells of them.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, incarnation: int, mixer: NetworkMixer,
@@ -70,7 +70,7 @@ class Growth:
         self._sent = 0
         self._said: tuple[int, ...] = ()
         self._changed_in = 0
-        """The round in which the words changed last."""
+        """The round in which the notices changed last."""
         self._often, self._owed = Bucket(RATE, AT_ONCE), False
         """How often news are passed on at once, and whether some wait for the round's end."""
         mixer.on(EPOCH, self._take)
@@ -107,8 +107,8 @@ class Growth:
         return f"peer {me} has read epoch {topology.epoch} of the topology file, which takes effect when all have it"
 
     def observe(self, event: events.Event) -> None:
-        """Tell the words to a neighbour that has come."""
-        if isinstance(event, events.Up) and self._epochs.words:
+        """Tell the notices to a neighbour that has come."""
+        if isinstance(event, events.Up) and self._epochs.notices:
             self._send((event.peer,))
 
     def round_over(self, following: int) -> None:
@@ -117,9 +117,9 @@ class Growth:
         if self._epochs.lose(gone) | self._epochs.settle() | self._owed or following == self._changed_in + AGAIN:
             self._spread(following)
         if self._next is None:
-            word = self._epochs.retired([j for j in self._mixer.neighbours if j not in gone])
-            if word is not None and word.change <= following < self._config.training.rounds:
-                raise Retired(word.epoch)
+            notice = self._epochs.retired([j for j in self._mixer.neighbours if j not in gone])
+            if notice is not None and notice.change <= following < self._config.training.rounds:
+                raise Retired(notice.epoch)
             return
         self._tell_lacking()
         if self._epochs.due(following) and following < self._config.training.rounds:
@@ -150,7 +150,7 @@ class Growth:
         return f"peer {self._me} has read the topology again: another address or key of {who}"
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
-        if not self._epochs.hear(peer, payload, self._gone()):
+        if not self._epochs.receive(peer, payload, self._gone()):
             return
         round = max(0, self._mixer.io.progress.round)
         self._epochs.settle()
@@ -166,7 +166,7 @@ class Growth:
     def _tell_differing(self) -> None:
         for other, digest in self._epochs.differing().items():
             self._reporter.tell("epoch_differs", f"peer {other} has another topology file of epoch "
-                                f"{self._epochs.words[other].epoch} ({digest.hex()[:12]}) than peer {self._me}: "
+                                f"{self._epochs.notices[other].epoch} ({digest.hex()[:12]}) than peer {self._me}: "
                                 "neither takes effect; give all peers one file of a higher epoch", peer=other)
 
     def _tell_lacking(self) -> None:
@@ -178,12 +178,12 @@ class Growth:
         self._said = lacking
 
     def _spread(self, round: int) -> None:
-        """Send all words to all neighbours."""
+        """Send all notices to all neighbours."""
         self._changed_in, self._owed = round, False
         self._send(tuple(j for j in self._mixer.neighbours if self._mixer.roster.takes_part(j)))
 
     def _send(self, peers: tuple[int, ...]) -> None:
-        if not self._epochs.words:
+        if not self._epochs.notices:
             return
         self._sent += 1
         for j in peers:

@@ -1,1 +1,1 @@
-"""Bytes: what peers send each other, and the forms of a row in it. No socket, no clock, no thread."""
+"""The bytes of the messages between peers, and the codecs of rows. No socket, no clock, no thread."""

@@ -1,4 +1,4 @@
-"""A payload in chunks: cut at the sender, put together at the receiver."""
+"""A payload in chunks: cut at the sender, assembled at the receiver."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ StepKey: TypeAlias = tuple[int, int]
 """(round, slot) of an exchange."""
 
 MAX_ROWS = 4
-"""Rows of one sender in assembly at once: a neighbour may lead by an exchange, and a row may arrive twice."""
+"""Rows of one sender in assembly at once: a neighbour may be an exchange ahead, and a row may arrive twice."""
 MAX_DONE = 256
-"""Complete steps that are remembered, so that a second copy is not returned again."""
+"""Completed steps that are remembered, so that a second copy is not returned again."""
 
 
 class Cut:
-    """Cuts one payload into frames, each as long as the link allows when it leaves.
+    """Cuts one payload into frames, each as long as flow control allows when it is sent.
 
-    The payload must not change until the last frame has left. Raises LocalProtocolError where a header's field is out
+    The payload must not change until the last frame was sent. Raises LocalProtocolError where a header's field is out
     of range.
 
     >>> cut = Cut(header, payload)
@@ -65,25 +65,20 @@ class _Partial:
 
 
 class Assembler:
-    """Takes the ROW messages of one sender and returns whole payloads. Pure.
+    """Assembles the ROW messages of one sender to whole payloads. Pure.
 
-    A connection keeps the order, and a new one carries the row from its beginning again: so a row grows from its
-    beginning to its end. It may arrive over two connections, interleaved and cut otherwise: what is there already is
-    left out. What follows a gap is left out, too: a part of the row was lost with a link that was closed meanwhile.
-    Each payload is returned once. A larger incarnation discards the rows of smaller ones.
+    A connection keeps the order of chunks, and a new connection carries the row from its beginning again: so a row is
+    filled from its beginning to its end. It may arrive over two connections, interleaved and in different chunks: bytes
+    that have arrived before are skipped. Bytes after a gap are skipped too: a part of the row was lost with a closed
+    connection. Each payload is returned once. A larger incarnation discards the rows of smaller ones.
 
     >>> assembler = Assembler(max_bytes=1 << 20)
     >>> while cut.left:
     ...     whole = assembler.add(*decode(cut.frame(65536)))   # None until the last
     """
 
-    def __init__(self, max_bytes: int, max_rows: int = MAX_ROWS) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.max_rows = max_rows
-        self.duplicates = 0
-        """Chunks that had arrived before."""
-        self.dropped = 0
-        """Unfinished rows that were discarded to make room for newer ones."""
         self._incarnation = -1
         self._partial: dict[StepKey, _Partial] = {}
         self._done: dict[StepKey, None] = {}
@@ -93,10 +88,10 @@ class Assembler:
         return len(self._partial)
 
     def add(self, header: Header, payload: memoryview) -> memoryview | None:
-        """Take a chunk; return the whole payload when it was the last one missing.
+        """Take a chunk; return the whole payload if it was the last missing one.
 
-        A payload of one chunk is returned as it is, read-only. Others are in a buffer of their own, which is writable:
-        the caller may keep it. Raises RemoteProtocolError where the chunk does not fit the others of its row, or the
+        A payload of one chunk is returned read-only, without a copy. Others are in a writable buffer of their own,
+        which the caller may keep. Raises RemoteProtocolError where the chunk does not fit the others of its row, or the
         row is larger than ``max_bytes``.
         """
         if header.total > self.max_bytes:
@@ -108,7 +103,6 @@ class Assembler:
             self._restart(header.incarnation)
         step = (header.round, header.slot)
         if header.incarnation < self._incarnation or step in self._done:
-            self.duplicates += 1
             return None
         row = self._partial.get(step)
         identity = (header.codec, header.schema, header.size, header.total, header.epoch)
@@ -124,9 +118,6 @@ class Assembler:
         if row is None or header.start > row.filled:
             return None
         fresh = payload[row.filled - header.start :]
-        if not fresh:
-            self.duplicates += 1
-            return None
         row.buffer[row.filled : row.filled + len(fresh)] = fresh
         row.filled += len(fresh)
         if row.filled < header.total:
@@ -135,7 +126,7 @@ class Assembler:
         return row.buffer
 
     def forget(self, step: StepKey) -> None:
-        """Return a payload that was complete once more, when it comes again: the first copy found no room."""
+        """Return a complete payload once more when it arrives again: its first copy was dropped for lack of room."""
         self._done.pop(step, None)
 
     def _restart(self, incarnation: int) -> None:
@@ -144,10 +135,9 @@ class Assembler:
         self._done.clear()
 
     def _begin(self, step: StepKey, row: _Partial) -> _Partial:
-        while len(self._partial) >= self.max_rows:
-            # The oldest one was left unfinished by a broken connection: the sender has gone on since.
+        while len(self._partial) >= MAX_ROWS:
+            # A broken connection left the oldest row unfinished, and the sender has gone on.
             del self._partial[min(self._partial)]
-            self.dropped += 1
         self._partial[step] = row
         return row
 

@@ -1,19 +1,18 @@
 """Numbers of a few bits each, and ascending indices, packed into bytes.
 
-Numbers go plane by plane, the most significant bits of all first: so packing is a few passes over whole arrays.
-Bits fill each byte from its most significant; what is left of the last byte is zero, and is checked.
+Numbers are packed in bit planes, the most significant bits of all numbers first: so packing takes a few passes over
+whole arrays. Each byte is filled from its most significant bit; unused bits of the last byte must be zero.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import RemoteProtocolError
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from p2pser.wire.messages import Buffer
 
 
 def packed_bytes(count: int, width: int) -> int:
@@ -48,7 +47,7 @@ def unpack(buffer: Buffer, count: int, width: int) -> NDArray[np.uint32]:
 
 
 def low_bits(size: int, count: int) -> int:
-    """Return how many low bits of each of ``count`` indices below ``size`` are packed as they are: log2(size/count)."""
+    """Return how many low bits of each of ``count`` indices below ``size`` are packed unchanged: log2(size/count)."""
     return max(0, (size // count).bit_length() - 1) if count else 0
 
 
@@ -63,9 +62,9 @@ def index_bytes(size: int, count: int) -> int:
 def pack_indices(indices: NDArray[np.int64], size: int) -> bytes:
     """Return strictly ascending indices (k,) below ``size`` in at most 2 + log2(size/k) bits each.
 
-    Elias-Fano, the low bits as they are and the high ones as gaps in unary, or a bitmap of ``size`` bits, whichever
-    is smaller. That is within half a bit of what k of ``size`` can be told in; varints of the gaps are larger
-    everywhere (at 1 %: 10.1 bits an index against 8.6), fixed width more so (17 bits for a row of 100,000).
+    Elias-Fano coding (the low bits unchanged, the high bits as gaps in unary) or a bitmap of ``size`` bits, whichever
+    is smaller: within half a bit per index of the entropy. Varints of the gaps are always larger (at 1 %: 10.1 bits per
+    index instead of 8.6), and so is a fixed width (17 bits for a row of 100,000).
 
     References: P. Elias, "Efficient Storage and Retrieval by Content and Address of Static Files", Journal of the ACM
     1974; R. M. Fano, "On the Number of Bits Required to Implement an Associative Memory", MIT 1971.
@@ -86,11 +85,11 @@ def pack_indices(indices: NDArray[np.int64], size: int) -> bytes:
 def unpack_indices(buffer: Buffer, size: int, count: int) -> NDArray[np.int64]:
     """Return the ``count`` indices (k,) that ``pack_indices`` made of indices below ``size``.
 
-    Raises RemoteProtocolError where they are not so many, not ascending, out of range, or the buffer is of another
-    length.
+    Raises RemoteProtocolError where their number differs, they are not ascending or out of range, or the buffer has
+    another length.
     """
     if not 0 <= count <= size:
-        raise RemoteProtocolError(f"{count} of {size} numbers came in a sparse row; the peers run different models")
+        raise RemoteProtocolError(f"a sparse row holds {count} of {size} numbers; the peers run different models")
     view = memoryview(buffer)
     if view.nbytes != index_bytes(size, count):
         raise RemoteProtocolError(f"{count} indices of a row of {size} cannot be {view.nbytes} bytes")
@@ -115,7 +114,7 @@ def _bitmap(size: int, count: int) -> bool:
 
 
 def _bits(buffer: Buffer, count: int) -> NDArray[np.uint8]:
-    """Return ``count`` bits (n,), 0 or 1 each, of a buffer of just so many bytes."""
+    """Return the ``count`` bits (n,), 0 or 1 each, of a buffer that has exactly their length."""
     octets = np.frombuffer(buffer, dtype=np.uint8)
     if len(octets) != (count + 7) // 8:
         raise RemoteProtocolError(f"{count} bits cannot be {len(octets)} bytes")

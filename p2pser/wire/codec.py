@@ -1,10 +1,10 @@
-"""The forms that a row takes on the wire, and the reading of a row that came.
+"""The codecs of rows, and the validation of received rows.
 
-A codec encodes a row of D numbers in one flat buffer, and decodes it. Its wire name is in the header, so that a
-receiver can decode without any other agreement. Codecs do not check whether numbers are finite.
+A codec encodes a row of D numbers in one flat buffer, and decodes it. The header carries its wire name, so that a
+receiver can decode the row without any other agreement. Codecs do not check whether numbers are finite.
 
-``Received`` is checked against what is due, before any arithmetic and any allocation. The receiver knows the form that
-is due, for it posts the same form itself; a message of another form raises RemoteProtocolError.
+``Received.row`` checks a message against the row that is due, before any arithmetic or allocation. The receiver knows
+the codec that is due, since it posts in the same one; a message in another one raises RemoteProtocolError.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ WIRE_DTYPES: dict[str, tuple[torch.dtype, np.dtype[np.generic]]] = {
 F = TypeVar("F", bound="Form")
 T = TypeVar("T")
 MAX_NAME = 16
-"""Most characters of a wire name: the header has no room for more."""
+"""Longest wire name [characters]: the header has no room for more."""
 LARGEST = 1e6
-"""A number of a row may be so many times larger than the largest of our own row (or than 1): honest peers train the
-same model, and sums and squares of such numbers stay finite."""
+"""A received number may be so many times as large as the largest of our own row (or as 1): honest peers train the same
+model, and sums and squares of such numbers stay finite."""
 
 
 class Codec(Protocol):
-    """A form of a row in bytes. Sender and receiver both continue with ``decode(encode(x))``."""
+    """An encoding of rows. Sender and receiver both continue with ``decode(encode(x))``."""
 
     @property
     def name(self) -> str:
-        """The name of the form, such as ``"dense"``."""
+        """The name of the encoding, such as ``"dense"``."""
 
     def at(self, seed: int, peer: int, round: int) -> Codec:
-        """Return the codec with the random draws of (seed, peer, round); itself where it has none."""
+        """Return the codec with the random draws of (seed, peer, round); itself if it draws nothing."""
 
     def shaped(self, shapes: Sequence[Sequence[int]]) -> Codec:
-        """Return the codec for rows that hold tensors of these shapes; itself where the shapes do not matter."""
+        """Return the codec for rows that hold tensors of these shapes; itself if the shapes do not matter."""
 
     def contraction(self, size: int) -> float:
-        """Return delta in (0, 1]: |decode(encode(x)) - x|^2 <= (1 - delta) |x|^2 for rows of ``size`` numbers,
-        in expectation where it draws.
+        """Return delta in (0, 1]: |decode(encode(x)) - x|^2 <= (1 - delta) |x|^2 for rows of ``size`` numbers, in
+        expectation if it draws.
         """
 
     def wire_name(self, row: Tensor) -> str:
@@ -62,36 +62,36 @@ class Codec(Protocol):
     def encode(self, row: Tensor) -> memoryview | bytes:
         """Return the bytes of ``row`` (D,), possibly a view of the row, which must not change before it is sent."""
 
-    def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
-        """Return a row (size,) from ``buffer``; it may stay in a buffer that is writable, which is given away.
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return a row (size,) from ``buffer``, which it takes over: the row may be a view of a writable buffer.
 
         Raises RemoteProtocolError where the buffer cannot be a row of that size.
         """
 
 
 def internal(default: T) -> T:
-    """Return a dataclass field that is no setting of a form, such as the key of its draws."""
+    """Return a dataclass field of a codec that is not a setting, such as the key of its draws."""
     value: T = field(default=default, metadata={"internal": True})
     return value
 
 
 @dataclass(frozen=True)
 class Form:
-    """The base of all codecs, without random draws; the wire name is the form's name.
+    """The base of all codecs: without random draws, and with the codec's name as wire name.
 
     A subclass is a frozen dataclass with a default for each field, registered in ``COMPRESSORS`` under its ``name``.
-    Its fields are its settings, except those made by ``internal``. The bytes contain all that decoding needs:
-    ``decode`` of a form with default settings decodes the bytes of any form of its class.
+    Its fields are its settings, except those made by ``internal``. The bytes contain all that decoding needs: an
+    instance with default settings decodes the bytes of any instance of its class.
     """
 
     name: ClassVar[str]
 
     def at(self: F, seed: int, peer: int, round: int) -> F:
-        """Return itself, without draws (Codec.at)."""
+        """Return itself (Codec.at)."""
         return self
 
     def shaped(self: F, shapes: Sequence[Sequence[int]]) -> F:
-        """Return itself, whatever the shapes (Codec.shaped)."""
+        """Return itself (Codec.shaped)."""
         return self
 
     def wire_name(self, row: Tensor) -> str:
@@ -102,7 +102,7 @@ class Form:
 @COMPRESSORS.register("dense")
 @dataclass(frozen=True)
 class Dense(Form):
-    """Every number of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
+    """All numbers of the row, little-endian: float32 is ``"f4"``, float64 is ``"f8"``.
 
     Without ``only`` the dtype on the wire is the row's, and decoding infers it from the number of bytes; with ``only``
     (a wire name) it is fixed, and other rows are converted before they are sent.
@@ -135,8 +135,8 @@ class Dense(Form):
         # memoryview.cast refuses empty arrays.
         return memoryview(values.data).cast("B").toreadonly() if values.size else b""
 
-    def decode(self, buffer: bytes | bytearray | memoryview, size: int) -> Tensor:
-        """Return a row (size,): in the buffer itself where that is writable, else in memory of its own."""
+    def decode(self, buffer: Buffer, size: int) -> Tensor:
+        """Return a row (size,): a view of the buffer if that is writable, else a copy (Codec.decode)."""
         view = memoryview(buffer)
         name = self.only or ("f8" if size and view.nbytes == 8 * size else "f4")
         wire = WIRE_DTYPES[name][1]
@@ -144,7 +144,7 @@ class Dense(Form):
             raise RemoteProtocolError(
                 f"a dense row of {size} numbers cannot be {view.nbytes} bytes; the peers run different models"
             )
-        # A read-only buffer is copied: torch has no read-only tensors. A writable one was given to us.
+        # A read-only buffer is copied: torch has no read-only tensors.
         values = np.frombuffer(view, dtype=wire).astype(wire.newbyteorder("="), copy=view.readonly)
         return torch.from_numpy(values)
 
@@ -156,23 +156,23 @@ _DECODERS: dict[str, Codec] = {name: Dense(name) for name in WIRE_DTYPES}
 
 
 def codec(name: str) -> Codec:
-    """Return the codec that decodes this wire name; RemoteProtocolError where there is none."""
+    """Return the decoder for a wire name. Raises RemoteProtocolError where there is none."""
     if name not in _DECODERS:
         if name not in COMPRESSORS:
             known = ", ".join((*WIRE_DTYPES, *COMPRESSORS))
             raise RemoteProtocolError(
-                f"a row arrived in the form {name!r}, unknown to this version (known: {known}); use one version"
-            )
+                f"a row arrived in the form {name!r}, unknown to this version (known: {known}); install the same "
+                "version at all sites")
         _DECODERS[name] = compressor(name)
     return _DECODERS[name]
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it came, unread.
+    """A message before it is validated and decoded.
 
     sender : the neighbour. body : bytes, or a row of a peer in this process. form : the wire name of an encoded row's
-    codec; empty for bytes that are no row. size : the numbers that an encoded row is said to have.
+    codec; empty for other bytes. size : the number of elements that the header of an encoded row gives.
     """
 
     sender: int
@@ -186,13 +186,13 @@ class Received:
 
         Parameters
         ----------
-        dtype : that is due.
+        dtype : the dtype that is due.
         sizes : the values of D that are due.
         form : the codec that is due.
         largest : the largest magnitude that a number may have; every number must be finite.
-        beside : our own row (D,): every number must be plausible beside it.
+        beside : our own row (D,), which bounds the plausible magnitude of the numbers.
 
-        Raises RemoteProtocolError where the message is no such row. Nothing is decoded before its size is known to fit.
+        Raises RemoteProtocolError where the message is no such row. The size is checked before anything is decoded.
         """
         size = self.body.numel() if isinstance(self.body, Tensor) else self.size
         if not isinstance(self.body, Tensor) and not self.form:
@@ -220,7 +220,7 @@ class Received:
         return value
 
     def octets(self, most: int) -> Buffer:
-        """Return the bytes, at most ``most``; RemoteProtocolError for a row, or for more."""
+        """Return the bytes, at most ``most``. Raises RemoteProtocolError for a row, or for more bytes."""
         if isinstance(self.body, Tensor) or self.form:
             raise self.refused("a row where bytes are due")
         if len(self.body) > most:
@@ -228,7 +228,7 @@ class Received:
         return self.body
 
     def refused(self, what: str) -> RemoteProtocolError:
-        """Return the error for a message that is ``what``."""
+        """Return the error for an invalid message, which is ``what``."""
         return RemoteProtocolError(f"peer {self.sender} sent {what}", self.sender)
 
     def _decoded(self, body: Buffer, size: int) -> Tensor:
@@ -237,7 +237,7 @@ class Received:
         except P2PSERError as error:
             raise self.refused(f"a row that cannot be read: {error}") from None
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-            # A codec of an installed package may raise anything.
+            # A codec of an installed package may raise any of these.
             raise self.refused(f"a row that its codec cannot read ({type(error).__name__})") from None
         if value.shape != (size,):
             raise self.refused(f"a row that its codec reads as {tuple(value.shape)} numbers instead of {size}")
@@ -245,10 +245,10 @@ class Received:
 
 
 def magnitude(row: Tensor) -> float:
-    """Return the largest absolute value of a row; NaN where it holds one."""
+    """Return the largest absolute value of a row; NaN if the row holds a NaN."""
     if not row.numel():
         return 0.0
-    least, most = torch.aminmax(row)  # ten times as fast as the maximum norm; both are NaN where one number is
+    least, most = torch.aminmax(row)  # ten times as fast as the maximum norm; both are NaN if the row holds a NaN
     return max(-float(least), float(most))
 
 
@@ -258,8 +258,7 @@ def finite(row: Tensor) -> bool:
 
 
 def _surely_plausible(row: Tensor) -> bool:
-    """Whether a row (D,) is finite and plausible beside any, as its norm shows, which costs a quarter of ``magnitude``.
-    """
+    """Whether the norm of a row (D,) shows that it is finite and plausible; it costs a quarter of ``magnitude``."""
     return float(torch.dot(row, row)) <= (LARGEST / 2) ** 2
 
 
@@ -269,7 +268,7 @@ def plausible(own: float) -> float:
 
 
 def compressor(name: str, settings: Mapping[str, object] | None = None) -> Codec:
-    """Return the compressor ``name`` with those of ``settings`` that it has, and defaults for the others.
+    """Return the compressor ``name``, with those of ``settings`` that it has and defaults for its other settings.
 
     Raises ConfigError for an unknown name, or a value out of range.
     """
@@ -283,20 +282,30 @@ def compressor(name: str, settings: Mapping[str, object] | None = None) -> Codec
 
 
 def settings_of(kind: type[Form]) -> list[Field[Any]]:
-    """Return the settings of a form: its fields but those made by ``internal``."""
+    """Return the settings of a codec: its fields except those made by ``internal``."""
     return [setting for setting in fields(kind) if not setting.metadata.get("internal")]
 
 
 def flat(row: Tensor) -> Tensor:
-    """Return an aligned copy (D,) of a row, float32 or float64, from which a compressed form is computed.
+    """Return an aligned copy (D,) of a row, float32 or float64, to be compressed.
 
-    Sums and products may round differently by alignment, and a row of the simulator's matrix (N, D) must have the same
+    Sums and products may round differently by alignment, and a row of the simulator's matrix (N, D) must give the same
     bytes as that row at a peer. Raises LocalProtocolError for another dtype or more dimensions.
     """
     _one_dimension(row)
     if row.dtype not in (torch.float32, torch.float64):
         raise LocalProtocolError(f"a row of {row.dtype} has no compressed form; convert it to float32 or float64")
     return row.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+
+
+def float_bytes(numbers: Tensor) -> bytes:
+    """Return numbers as little-endian float32."""
+    return numbers.to(torch.float32).numpy().astype("<f4", copy=False).tobytes()
+
+
+def floats(buffer: Buffer) -> Tensor:
+    """Return the numbers (n,) of ``float_bytes``."""
+    return torch.from_numpy(np.frombuffer(buffer, dtype="<f4").astype(np.float32))
 
 
 def _one_dimension(row: Tensor) -> None:

@@ -1,10 +1,10 @@
 """HELLO, the first message between two neighbours, and the comparison of theirs with ours. Pure.
 
-Where the two do not fit, a peer refuses with a sentence that names the difference and both values, and sends the
+Where the two do not fit, a peer refuses with a sentence that names the difference and both values, and sends that
 sentence to the other peer too.
 
-Machines of other types and other versions of libraries compute other last bits, which must not keep a site out. So what
-is computed in floating point is compared with a tolerance, and all else exactly.
+Different types of machines and versions of libraries compute different last bits, which must not exclude a site. So
+values computed in floating point are compared with a tolerance, and all others exactly.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from p2pser.wire.labels import read_labels
 from p2pser.wire.messages import MAJOR, MINOR
 
 ROLES = ("peer", "check")
-"""peer: takes part in the run; check: only compares (``p2pser peer --check``)."""
+"""peer: takes part in the run; check: only compares settings (``p2pser peer --check``)."""
 
 MAX_PROCESS = 32
 """Longest name of a process [characters]."""
 
 OUTLINE = 64
-"""Most numbers in an outline."""
+"""Largest number of values in an outline."""
 ALIKE = 1e-3
-"""Largest difference of two numbers of an outline, relative to the larger one or to 1. Last bits make one of about
-1e-6, rows drawn apart one of about 1."""
+"""Largest accepted difference of two values of an outline, relative to the larger one or to 1. Differences are about
+1e-6 where only the last bits differ, and about 1 where the rows were drawn differently."""
 SAME_WEIGHT = 1e-6
-"""Largest difference of an edge's weight at its ends, where a solver found it: the mean of all rows moves by as much of
-the edge's difference in an exchange."""
+"""Largest accepted difference between the two ends' weights of an edge, where a solver computes them: in an exchange it
+moves the mean of all rows by that share of the difference of the two rows."""
 
 PLUGIN = "plugin."
-"""Begins the settings ``plugin.KIND.NAME``, whose value is the package, with its version, that NAME comes from."""
+"""Prefix of the settings ``plugin.KIND.NAME``, whose value is the package (with version) that provides NAME."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """What a peer announces about itself. The digests, ``topology`` and ``schema``, are hexadecimal."""
+    """A peer's announcement of itself. The digests, ``topology`` and ``schema``, are hexadecimal."""
 
     run: str
     peer: int
@@ -53,22 +53,22 @@ class Hello:
     initial: tuple[float, ...]
     """The outline of the initial parameters (``models.rows.outline``)."""
     labels: tuple[str, ...]
-    """The emotions of the run, in the order of the model's outputs; empty until the peers have agreed on them. Where
-    they agree, ``schema`` and ``initial`` are those of a model of two emotions."""
+    """The emotions of the run, in the order of the model's outputs; empty until the peers have agreed on them. In such
+    a run, ``schema`` and ``initial`` are those of a model of two emotions."""
     clips: int = 0
-    """The number of its training clips, where W is weighted by clips."""
+    """The number of its training clips, where W weighs by clips."""
     role: str = "peer"
     major: int = MAJOR
     minor: int = MINOR
     width: float = 1.0
-    """Share of the whole model's hidden units that the peer has; neighbours may differ in it. ``schema`` and
+    """The peer's share of the whole model's hidden units, which may differ between neighbours. ``schema`` and
     ``initial`` are those of the whole model."""
     epoch: int = 0
-    """Of the topology file."""
+    """The epoch of the topology file."""
     process: str = ""
-    """Random text of the process: tells two apart that have the same key, id and incarnation."""
+    """Random text that identifies the process: two processes may have the same key, id and incarnation."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """The weight of each neighbour's rows, by its id, where a solver finds them."""
+    """The weight of each neighbour's rows, by its id, where a solver computes the weights."""
 
     def body(self) -> dict[str, Any]:
         """Return the message's body, without fields at their defaults (``_DEFAULTS``)."""
@@ -85,19 +85,19 @@ _TYPES: dict[str, type] = {
 
 
 _DEFAULTS: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": "", "weights": {}}
-"""The fields that a body leaves out at these values."""
+"""Default values, at which a body leaves a field out."""
 
 _SAME = "; install the same version at all sites"
 _REMEDIES = {
     "draws": ", since their versions of numpy draw other random numbers" + _SAME,
     "features.version": "; install the same versions at all sites, and give them the same encoder's files",
     "features.statistics": _SAME,
-    "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; a site's "
-                     "own words count as these with --set corpus.map=WORD=EMOTION",
+    "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; "
+                     "--set corpus.map=WORD=EMOTION translates a site's own words into these",
     "features.normalise": "; start all peers with the same --set features.normalise=HOW, or all without it",
     "model to start from": "; give all sites a copy of one model directory (--from), or none",
-    "training.rounds": "; a run ends, or goes on, where all peers name the same number (--rounds)"}
-"""What to do where peers differ in a setting."""
+    "training.rounds": "; give all peers the same number (--rounds), to end the run or to go on with it"}
+"""Remedies where peers differ in a setting."""
 
 
 def parse(body: Mapping[str, Any], sender: int) -> Hello:
@@ -108,8 +108,8 @@ def parse(body: Mapping[str, Any], sender: int) -> Hello:
     body = {**_DEFAULTS, **body}
     if set(body) != set(_TYPES):
         names = printable(", ".join(sorted(set(body) ^ set(_TYPES))), 300)
-        raise RemoteProtocolError(f"the HELLO of peer {sender} has other fields than protocol {MAJOR}.{MINOR}: {names}",
-                                  sender)
+        raise RemoteProtocolError(f"the HELLO of peer {sender} differs from protocol {MAJOR}.{MINOR} in the fields "
+                                  f"{names}", sender)
     for name, kind in _TYPES.items():
         if type(body[name]) is not kind:
             raise RemoteProtocolError(f"the HELLO of peer {sender} has {name} of type {type(body[name]).__name__}",
@@ -148,7 +148,7 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
     if ours.run != theirs.run:
         return differ("run names", repr(ours.run), repr(theirs.run))
     if ours.epoch != theirs.epoch:
-        older, newer = sorted((ours, theirs), key=lambda one: one.epoch)
+        older, newer = sorted((ours, theirs), key=lambda hello: hello.epoch)
         return (f"peer {older.peer} has epoch {older.epoch} of the topology file, peer {newer.peer} epoch "
                 f"{newer.epoch}: give peer {older.peer} the newer file, and send it SIGHUP or start it again")
     if ours.topology != theirs.topology:
@@ -172,9 +172,9 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
         here, there = apart or (f"{len(ours.initial)} numbers", f"{len(theirs.initial)} numbers")
         return differ("initial parameters (their outlines)", here, there) \
             + "; install the same versions of p2pser, and of the package of the model, at both"
-    here, there = (one.weights.get(str(other.peer), 0.0) for one, other in ((ours, theirs), (theirs, ours)))
+    here, there = ours.weights.get(str(theirs.peer), 0.0), theirs.weights.get(str(ours.peer), 0.0)
     if abs(here - there) > SAME_WEIGHT:
-        return differ(f"weights of the edge {ours.peer}-{theirs.peer}, which a solver found,", here, there) \
+        return differ(f"computed weights of the edge {ours.peer}-{theirs.peer}", here, there) \
             + "; install the same version of cvxpy at both, or give the weights by hand in the topology file"
     return None
 
@@ -185,11 +185,11 @@ def _short(value: Any) -> str:
 
 
 def run_id(name: str) -> bytes:
-    """Return the 8 bytes that stand for a run's name in headers."""
+    """Return the 8 bytes that identify a run in headers."""
     return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 def normalised_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they arrive after a trip over the wire (tuples as lists), so that equal ones compare equal."""
+    """Return settings as a receiver unpacks them (tuples as lists), so that equal ones compare equal."""
     plain: dict[str, Any] = msgpack.unpackb(msgpack.packb(dict(settings)))
     return plain

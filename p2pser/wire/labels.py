@@ -1,4 +1,4 @@
-"""Lists of emotions as they travel: in HELLO, and in the flood in which peers agree on one. Pure."""
+"""Lists of emotions in messages: in HELLO, and in the flood by which peers agree on a list. Pure."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import unicodedata
 from collections.abc import Iterable
 
 MOST = 64
-"""Emotions of one list."""
+"""Largest number of emotions in a list."""
 LONGEST = 64
-"""Characters of one emotion."""
+"""Longest name of an emotion [characters]."""
 LONGEST_LIST = MOST * (4 * LONGEST + 8)
-"""Bytes of the longest packed list."""
+"""Size of the longest packed list [B]."""
 
 
 def read_labels(document: object) -> tuple[str, ...]:
-    """Return a list of emotions that was received, in its order.
+    """Return a received list of emotions, in its order.
 
-    Raises ValueError, with the reason, unless it holds at most ``MOST`` different names, each in its canonical form: 1
-    to ``LONGEST`` printable characters, composed (NFC), without blanks at the ends.
+    Raises ValueError, with the reason, unless it holds at most ``MOST`` different names, each in canonical form: 1 to
+    ``LONGEST`` printable characters, composed (NFC), without blanks at the ends.
     """
     if not isinstance(document, list | tuple) or len(document) > MOST:
-        raise ValueError(f"labels that are no list of at most {MOST}")
+        raise ValueError(f"labels that are not a list of at most {MOST}")
     names = [name for name in document if isinstance(name, str)]
     if len(names) < len(document):
         raise ValueError("labels that are not text")
@@ -36,7 +36,7 @@ def fits(name: str) -> bool:
 
 
 def union(*lists: Iterable[str]) -> tuple[str, ...]:
-    """Return the emotions of all lists, sorted; of more than ``MOST`` the first, so that the order of unions does not
+    """Return the emotions of all lists, sorted; only the first ``MOST`` of them, so that the order of unions does not
     matter.
 
     >>> union(("fear", "anger"), ("anger",))

@@ -1,4 +1,4 @@
-"""The low-rank form of a row: the model's matrices as products of two thin ones."""
+"""The low-rank codec: the model's matrices as products of two thin matrices."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.wire.bits import Buffer
-from p2pser.wire.codec import Form, flat, internal
+from p2pser.wire.codec import Form, flat, float_bytes, floats, internal
+from p2pser.wire.messages import Buffer
 
 _HEAD = struct.Struct("<HH")
 _SHAPE = struct.Struct("<II")
 
 ITERATIONS = 2
-"""Power iterations for a factorisation."""
+"""Power iterations of a factorisation."""
 
 
 def matrices(shapes: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
-    """Return the parts (rows, columns) of a row that holds tensors of ``shapes`` one after the other.
+    """Return the shapes (rows, columns) of the matrices in a row that holds tensors of ``shapes`` one after the other.
 
-    A tensor of two or more dimensions is a matrix of its first dimension against all others. Tensors with fewer
-    dimensions (biases, scales), or one row or column, are a column (n, 1); adjacent columns are joined.
+    A tensor of two or more dimensions is a matrix of its first dimension by all others. Tensors with fewer dimensions
+    (biases, scales), or with one row or column, are a column (n, 1); adjacent columns are joined.
 
     >>> matrices([(128, 64), (128,), (128,), (3, 4, 5)])
     ((128, 64), (256, 1), (3, 20))
@@ -52,13 +51,13 @@ class LowRank(Form):
     """Each matrix M (m, n) as P Q^T of rank r, by subspace iteration from a random start; other parts unchanged.
 
     P is an orthonormal basis of (M M^T)^2 M Omega, Omega (n, r) random, and Q = M^T P: so P Q^T is a projection of M,
-    and the error never larger than M. A matrix of no more than r (m + n) numbers is sent unchanged.
+    and the error is never larger than M. A matrix of at most r (m + n) numbers is sent unchanged.
 
-    shapes: of the tensors in the row, in order; empty: the row is one column. rank: r >= 1. The start is that of
-    (seed, peer, round), see ``at``; without ``at`` all rows get the same start.
+    shapes : the shapes of the tensors in the row, in order; empty: the row is one column. rank : r >= 1. The start is
+    drawn by (seed, peer, round), see ``at``; without ``at`` all rows have the same start.
 
     Bytes: u16 r, u16 parts, u32 rows and u32 columns of each part (``matrices``), then f4 numbers: P and Q^T, or the
-    part itself. So the receiver needs no schema.
+    unchanged part. So the receiver needs no schema.
 
     References: T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for
     Distributed Optimization", NeurIPS 2019; N. Halko, P.-G. Martinsson, J. A. Tropp, "Finding Structure with
@@ -84,12 +83,12 @@ class LowRank(Form):
         return replace(self, shapes=tuple(tuple(shape) for shape in shapes))
 
     def contraction(self, size: int) -> float:
-        """Return a delta that holds in expectation for most matrices: the least r / min(m, n) of all matrices."""
+        """Return the smallest r / min(m, n) of all matrices, which holds in expectation for most of them."""
         factored = [part for part in matrices(self.shapes) if _factored(part, self.rank)]
         return min((self.rank / min(part) for part in factored), default=1.0)
 
     def encode(self, row: Tensor) -> bytes:
-        """Return the bytes of ``row`` (D,); LocalProtocolError where ``shapes`` do not fit (Codec.encode)."""
+        """Return the bytes of ``row`` (D,) (Codec.encode). Raises LocalProtocolError where ``shapes`` do not fit."""
         values = flat(row).to(torch.float32)
         parts = matrices(self.shapes) or (((len(values), 1),) if len(values) else ())
         if sum(m * n for m, n in parts) != len(values) or len(parts) >= 2**16:
@@ -99,16 +98,16 @@ class LowRank(Form):
         start = 0
         for part in parts:
             m, n = part
-            # An aligned copy: matrix products round differently by alignment.
+            # An aligned copy, since matrix products round differently by alignment.
             M = values[start : start + m * n].clone().view(m, n)
             start += m * n
             if _factored(part, self.rank):
                 P = torch.linalg.qr(M @ torch.randn(n, self.rank, generator=draw))[0]
                 for _ in range(ITERATIONS):
                     P = torch.linalg.qr(M @ (M.T @ P))[0]
-                pieces += [_bytes(P), _bytes(P.T @ M)]
+                pieces += [float_bytes(P), float_bytes(P.T @ M)]
             else:
-                pieces.append(_bytes(M))
+                pieces.append(float_bytes(M))
         return b"".join(pieces)
 
     def decode(self, buffer: Buffer, size: int) -> Tensor:
@@ -129,7 +128,7 @@ class LowRank(Form):
             raise refuse("holds tensors of another model")
         if view.nbytes != at + 4 * sum(_numbers(part, rank) for part in parts) or rank < 1:
             raise refuse(f"is not {count} parts of rank {rank}")
-        numbers = torch.from_numpy(np.frombuffer(view[at:], dtype="<f4").astype(np.float32))
+        numbers = floats(view[at:])
         row, start, end = torch.zeros(size), 0, 0
         for part in parts:
             m, n = part
@@ -153,7 +152,3 @@ def _factored(part: tuple[int, int], rank: int) -> bool:
 def _numbers(part: tuple[int, int], rank: int) -> int:
     m, n = part
     return rank * (m + n) if _factored(part, rank) else m * n
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().numpy().astype("<f4", copy=False).tobytes()

@@ -1,11 +1,11 @@
-"""One message, one frame: ``u16 little-endian header length | msgpack header | payload``.
+"""One message in one frame: ``u16 little-endian header length | msgpack header | payload``.
 
-The header is a msgpack array of fixed length, so unknown fields are refused; the protocol's version comes first. Each
-header that arrives is checked against one table of types and ranges before it is used. Whatever is wrong with it raises
+The header is a msgpack array of fixed length, so unknown fields are refused; it begins with the protocol's version.
+Each received header is checked against one table of types and ranges before it is used, and every error in it raises
 RemoteProtocolError, never another exception. Nothing is ever unpickled.
 
-A payload larger than a chunk travels in several messages, whose headers differ only in ``start`` (``assembly.Cut``;
-``assembly.Assembler`` puts them together). A message has no checksum: CURVE authenticates each frame.
+A payload larger than a chunk is sent in several messages, whose headers differ only in ``start`` (cut by
+``assembly.Cut``, joined by ``assembly.Assembler``). A message has no checksum: CURVE authenticates each frame.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from p2pser.base.errors import LocalProtocolError, ProtocolError, RemoteProtocol
 MAJOR = 3
 """Major version of the protocol: peers with another one are refused."""
 MINOR = 0
-"""Minor version, for changes that peers with the same major version understand."""
+"""Minor version, for changes that all peers of the major version understand."""
 
 MAX_HEADER = 1024
 """Largest packed header [B]."""
 MAX_PAYLOAD = 524288
-"""Largest payload of one message, that is, of one chunk [B]."""
+"""Largest payload of one message, which is one chunk [B]."""
 MAX_FRAME = 2 + MAX_HEADER + MAX_PAYLOAD
 """Largest frame [B]; sockets refuse larger ones (MAXMSGSIZE)."""
 MAX_BODY = 65536
@@ -36,7 +36,7 @@ MAX_BODY = 65536
 MAX_DEPTH = 6
 """Deepest nesting of maps and lists in a body, the outermost included."""
 SETTLE_WINDOW = 8
-"""Exchanges of an edge in which a late row can still be settled, its own included: ``Header.unmixed`` names at most so
+"""Number of an edge's last exchanges in which a late row can still be settled; ``Header.unmixed`` lists at most so
 many."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -67,7 +67,7 @@ class Phase(IntEnum):
 
 
 class Progress(NamedTuple):
-    """How far a peer is. Every header carries it, so that neighbours can tell a slow peer from a stuck one."""
+    """A peer's progress. Every header carries it, so that neighbours can tell a slow peer from a stuck one."""
 
     round: int
     slot: int
@@ -76,37 +76,35 @@ class Progress(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The header of a message; ``encode`` checks it.
-
-    CREDIT and PONG carry in ``total`` the bytes that their sender has consumed in all. PING, PONG and BYE carry a nonce
-    in ``slot``, HELLO and WELCOME the number of restarts of the sender's stream, REFUSED 1 where it is but a notice.
-    """
+    """The header of a message; ``encode`` checks it."""
 
     kind: Kind
     run: bytes
-    """8 bytes that stand for the run's name (``hello.run_id``)."""
+    """8 bytes that identify the run (``hello.run_id``)."""
     sender: int
     incarnation: int
-    """How often the sender was started before; a larger one replaces a smaller one."""
+    """How often the sender was started before; a larger incarnation replaces a smaller one."""
     progress: Progress
     round: int = 0
     """ROW: the round of its step (below 0: set-up)."""
     slot: int = 0
-    """ROW: the exchange in that round. PING, PONG, BYE: nonce. HELLO, WELCOME: restarts."""
+    """ROW: the exchange in that round. PING, PONG, BYE: nonce. HELLO, WELCOME: restarts of the sender's stream.
+    REFUSED: 1 where it only informs the receiver."""
     epoch: int = 0
-    """REFUSED: of the sender's topology file. Others: 0; chunks of one row must agree in it."""
+    """REFUSED: the epoch of the sender's topology file. Others: 0; equal in all chunks of one row."""
     unmixed: tuple[tuple[int, int], ...] = ()
     """ROW: the steps, of the edge's last SETTLE_WINDOW exchanges, that the sender has not mixed."""
     codec: str = ""
     """ROW: wire name of the row's codec; empty for plain bytes."""
     schema: bytes = b""
-    """ROW: first 8 bytes of the model schema's digest; empty where it is no whole row of the model."""
+    """ROW: first 8 bytes of the model schema's digest; empty where the row is not a whole row of the model."""
     size: int = 0
     """ROW: number of elements D of the row; 0 for plain bytes."""
     total: int = 0
-    """ROW: bytes of the whole payload. CREDIT: bytes consumed in all."""
+    """ROW: bytes of the whole payload. CREDIT, PONG: total of bytes consumed. PING, HELLO, WELCOME: 1 where the sender
+    goes on without the receiver."""
     start: int = 0
-    """ROW: where in the whole payload this message's part begins."""
+    """ROW: offset of this message's chunk in the whole payload."""
 
 
 _Range: TypeAlias = tuple[type, int, int]
@@ -114,7 +112,7 @@ _ROUND: _Range = (int, -(2**31), 2**31 - 1)
 _U32: _Range = (int, 0, 2**32 - 1)
 _BYTES: _Range = (int, 0, 2**53)
 
-# (field, type, least, most) in the order on the wire; least and most bound an integer, or the length of other types.
+# (field, type, least, most), in wire order; least and most bound an integer, or the length of other types.
 _FIELDS: tuple[tuple[str, type, int, int], ...] = (
     ("kind", int, min(Kind), max(Kind)),
     ("run", bytes, 8, 8),
@@ -155,7 +153,7 @@ def frame(packed: bytes, payload: Buffer) -> bytes:
 
 
 def decode(frame: Buffer) -> tuple[Header, memoryview]:
-    """Return header and payload of a frame; the payload is a view of the frame.
+    """Return the header and the payload of a frame; the payload is a view of the frame.
 
     Raises RemoteProtocolError for every frame that ``encode`` cannot produce.
     """
@@ -175,8 +173,8 @@ def decode(frame: Buffer) -> tuple[Header, memoryview]:
 def encode_body(mapping: Mapping[str, Any]) -> bytes:
     """Return the msgpack map of a HELLO, WELCOME or REFUSED body.
 
-    Values are None, bool, int, float, str, bytes, lists (tuples become lists) and maps of them with str keys, nested at
-    most MAX_DEPTH deep. Raises LocalProtocolError where it holds another value or is larger than MAX_BODY.
+    Values are None, bool, int, float, str, bytes, lists (tuples become lists) and maps with str keys, nested at most
+    MAX_DEPTH deep. Raises LocalProtocolError where the map holds another value or is larger than MAX_BODY.
     """
     _check_body(mapping, LocalProtocolError)
     try:
@@ -198,7 +196,7 @@ def decode_body(payload: Buffer) -> dict[str, Any]:
 
 
 def encode_reason(reason: str) -> bytes:
-    """Return the body of REFUSED or BYE, with at most 1000 characters."""
+    """Return the body of REFUSED or BYE; the reason is cut to 1000 characters."""
     return encode_body({"reason": printable(reason)})
 
 
@@ -207,7 +205,7 @@ def decode_reason(payload: Buffer) -> str:
     body = decode_body(payload)
     reason = body.get("reason")
     if set(body) != {"reason"} or not isinstance(reason, str):
-        raise RemoteProtocolError("a refusal must hold a reason and nothing else")
+        raise RemoteProtocolError("a REFUSED or BYE must hold a reason and nothing else")
     return printable(reason)
 
 
@@ -233,7 +231,8 @@ def _unpack(fields: Any) -> Header:
         raise RemoteProtocolError("a header is not a list that begins with the protocol's version")
     if fields[0] != MAJOR:
         raise RemoteProtocolError(
-            f"the other peer speaks protocol {fields[0]}.{fields[1]}, we {MAJOR}.{MINOR}; use one version"
+            f"the other peer uses protocol {fields[0]}.{fields[1]}, this peer {MAJOR}.{MINOR}; install the same "
+            "version of p2pser at both"
         )
     values = fields[2:]
     _check_fields(values, RemoteProtocolError)
@@ -244,7 +243,7 @@ def _unpack(fields: Any) -> Header:
 
 def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
     """Check the fields of a header, in wire order, against the table."""
-    # Fast path for correct headers; for others the loop below finds what is wrong.
+    # Fast path for correct headers; for others the loop below finds the error.
     if [*map(type, values)] == _KINDS and not values[11]:
         measures = [value if type(value) is int else len(value) for value in values]
         if all(map(le, _LEAST, measures)) and all(map(le, measures, _MOST)):
@@ -262,13 +261,13 @@ def _check_fields(values: Sequence[Any], error: type[ProtocolError]) -> None:
     for at, number in enumerate(values[11]):
         _, least, most = _U32 if at % 2 else _ROUND
         if type(number) is not int or not least <= number <= most:
-            raise error("the header's field unmixed holds a value that is no step")
+            raise error("the header's field unmixed holds a value that is not a step")
     if len(values[11]) % 2:
         raise error("the header's field unmixed holds half a step")
 
 
 def _check_part(header: Header, length: int, error: type[ProtocolError]) -> None:
-    """Check what the table cannot: the payload's length against the whole row's."""
+    """Check the payload's length against the header, which the table cannot."""
     if length > MAX_PAYLOAD:
         raise error(f"a payload of {length} bytes is too large for one message (at most {MAX_PAYLOAD})")
     if header.kind == Kind.ROW and (header.start + length > header.total or (length == 0 and header.total > 0)):
@@ -290,7 +289,7 @@ def _unpackb(data: Buffer, what: str) -> Any:
 def _mapping(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     mapping = {key: value for key, value in pairs if type(key) is str}
     if len(mapping) != len(pairs):
-        raise RemoteProtocolError("a map has a key that is no text, or the same key twice")
+        raise RemoteProtocolError("a map has a key that is not text, or the same key twice")
     return mapping
 
 
@@ -309,7 +308,7 @@ def _check_body(value: Any, error: type[ProtocolError], depth: int = 1) -> None:
     items: Sequence[Any] = ()
     if isinstance(value, Mapping):
         if not all(type(key) is str for key in value):
-            raise error("a body has a key that is no text")
+            raise error("a body has a key that is not text")
         items = list(value.values())
     elif isinstance(value, (list, tuple)):
         items = value

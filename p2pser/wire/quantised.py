@@ -1,4 +1,4 @@
-"""Quantised forms of a row: every number in a few bits, with a scale for the row or for each block of it."""
+"""Quantising codecs: every number in a few bits, with a scale for each block of the row."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from torch import Tensor
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.wire.bits import Buffer, pack, packed_bytes, unpack
-from p2pser.wire.codec import Form, flat, internal
+from p2pser.wire.bits import pack, packed_bytes, unpack
+from p2pser.wire.codec import Form, flat, float_bytes, floats, internal
+from p2pser.wire.messages import Buffer
 
 BLOCK = 256
-"""Numbers that share a scale in the forms ``qsgd`` and ``8-bit``."""
+"""Numbers that share a scale in ``qsgd`` and ``8-bit``."""
 
 SIGN_BLOCK = 64
-"""Numbers that share a scale in the form ``sign``."""
+"""Numbers that share a scale in ``sign``."""
 
 
 @COMPRESSORS.register("sign")
 @dataclass(frozen=True)
 class Sign(Form):
-    """The sign of every number, and for each block of 64 the mean magnitude: 1.25 bits each. Zeros count as positive.
+    """The sign of every number, and the mean magnitude of each block of 64: 1.25 bits each. Zeros count as positive.
 
     Bytes: bfloat16 scales, then the signs, 1 for negative. The squared error is 1 - |x|_1^2 / (b |x|_2^2) of a
-    block's, so at most 1 - 1/b of the row's. With one scale for a whole row a few large numbers would make its
-    contraction useless: in a trial CHOCO then stopped at 1e-3 of the first distance, with blocks it does not.
+    block's square, so at most 1 - 1/b of the row's. With one scale for the whole row, a few large numbers would make
+    the contraction useless: in a trial CHOCO then stopped at 1e-3 of the first distance, and with blocks it did not.
 
     References: J. Bernstein, Y.-X. Wang, K. Azizzadenesheli, A. Anandkumar, "signSGD: Compressed Optimisation for
     Non-Convex Problems", ICML 2018; scaled as in S. P. Karimireddy, Q. Rebjock, S. U. Stich, M. Jaggi, "Error Feedback
@@ -39,7 +40,7 @@ class Sign(Form):
     name = "sign"
 
     def contraction(self, size: int) -> float:
-        """Return delta: the squared error is at most 1 - delta of the row's (of normal numbers 1 - 2/pi)."""
+        """Return delta: the squared error is at most 1 - delta of the row's square (of normal numbers 1 - 2/pi)."""
         return 1 / SIGN_BLOCK
 
     def encode(self, row: Tensor) -> bytes:
@@ -67,12 +68,13 @@ class Sign(Form):
 class QSGD(Form):
     """Stochastic rounding to ``levels`` steps of the norm of a block of 256: ceil(log2(2 levels + 1)) bits each.
 
-    With y = |x_i| levels / |x|_2 of its block, the level is floor(y) or that + 1, so that its mean is y; the receiver
-    decodes sign(x_i) level |x|_2 / (levels tau), tau = 1 + min(b / levels^2, sqrt(b) / levels), b = 256: shrunk by
-    tau the unbiased form is a contraction, with an expected squared error of at most 1 - 1/tau of the row's.
+    With y = |x_i| levels / |x|_2 of its block, the level is floor(y) or floor(y) + 1, so that its mean is y; the
+    receiver decodes sign(x_i) level |x|_2 / (levels tau), tau = 1 + min(b / levels^2, sqrt(b) / levels), b = 256:
+    divided by tau, the unbiased estimate is a contraction, with an expected squared error of at most 1 - 1/tau of the
+    row's square.
 
-    Bytes: u8 levels (1 .. 127), f4 |x|_2 / (levels tau) of each block, the levels + sign in fixed width. The draw is
-    that of (seed, peer, round), see ``at``; without ``at`` all rows get the same draw.
+    Bytes: u8 levels (1 .. 127), f4 |x|_2 / (levels tau) of each block, then the signed levels in fixed width. The draw
+    follows from (seed, peer, round), see ``at``; without ``at`` all rows have the same draw.
 
     References: D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, "QSGD: Communication-Efficient SGD via Gradient
     Quantization and Encoding", NeurIPS 2017; shrunk as by A. Koloskova, S. U. Stich, M. Jaggi, ICML 2019.
@@ -97,7 +99,7 @@ class QSGD(Form):
         return 1 + min(BLOCK / self.levels**2, math.sqrt(BLOCK) / self.levels)
 
     def contraction(self, size: int) -> float:
-        """Return delta: the expected squared error is at most 1 - delta of the row's."""
+        """Return delta: the expected squared error is at most 1 - delta of the row's square."""
         return 1 / self.shrinkage
 
     def encode(self, row: Tensor) -> bytes:
@@ -109,7 +111,7 @@ class QSGD(Form):
         draw = np.random.Philox(key=self.key).random_raw(math.ceil(len(steps) / 2)).view(np.uint32)[: len(steps)]
         rounded = (steps.numpy() + draw.astype(np.float32) * np.float32(2.0**-32)).astype(np.int32)
         signed = np.where(blocks.reshape(-1).numpy() < 0, -rounded, rounded).clip(-self.levels, self.levels)
-        scales = _bytes(norms / (self.levels * self.shrinkage))
+        scales = float_bytes(norms / (self.levels * self.shrinkage))
         return bytes([self.levels]) + scales + pack(signed[: len(values)] + self.levels, _width(self.levels))
 
     def decode(self, buffer: Buffer, size: int) -> Tensor:
@@ -117,27 +119,27 @@ class QSGD(Form):
         view = memoryview(buffer)
         levels = view[0] if view.nbytes else 0
         if not 1 <= levels <= 127:
-            raise RemoteProtocolError(f"a qsgd row has {levels} levels; 1 .. 127 are possible")
+            raise RemoteProtocolError(f"a qsgd row has {levels} levels, not 1 .. 127")
         cut = 1 + 4 * _blocks_of(size)
         _exact(buffer, size, cut + packed_bytes(max(size, 0), _width(levels)), "qsgd")
         steps = unpack(view[cut:], size, _width(levels))
         if (steps > 2 * levels).any():
-            raise RemoteProtocolError(f"a qsgd row of {levels} levels goes beyond them")
+            raise RemoteProtocolError(f"a qsgd row of {levels} levels has a number beyond them")
         return _scaled(torch.from_numpy(steps.astype(np.float32)).sub_(levels), view[1:cut])
 
 
 @COMPRESSORS.register("8-bit")
 @dataclass(frozen=True)
 class EightBit(Form):
-    """Every number in 8 bits: whole multiples of 1/127 of the largest of its block of 256.
+    """Every number in 8 bits: a whole multiple of 1/127 of the largest magnitude of its block of 256.
 
-    Bytes: f4 (largest / 127) of each block, then i8 each. An error is at most 1/254 of its block's largest.
+    Bytes: f4 (largest / 127) of each block, then i8 each. An error is at most 1/254 of the block's largest magnitude.
     """
 
     name = "8-bit"
 
     def contraction(self, size: int) -> float:
-        """Return delta: the squared error is at most 1 - delta of the row's."""
+        """Return delta: the squared error is at most 1 - delta of the row's square."""
         return 1 - BLOCK / 254**2
 
     def encode(self, row: Tensor) -> bytes:
@@ -147,7 +149,7 @@ class EightBit(Form):
         scales = (blocks.abs().amax(1, keepdim=True) / 127).to(torch.float32)
         steps = (blocks / scales).nan_to_num_(0.0).round_().clamp_(-127, 127).reshape(-1)[: len(values)]
         codes: bytes = steps.to(torch.int8).numpy().tobytes()
-        return _bytes(scales) + codes
+        return float_bytes(scales) + codes
 
     def decode(self, buffer: Buffer, size: int) -> Tensor:
         """Return the row (size,) float32 (Codec.decode)."""
@@ -155,9 +157,6 @@ class EightBit(Form):
         view = _exact(buffer, size, cut + max(size, 0), "8-bit")
         return _scaled(torch.from_numpy(np.frombuffer(view[cut:], dtype=np.int8).astype(np.float32)), view[:cut])
 
-
-def _bytes(scales: Tensor) -> bytes:
-    return scales.to(torch.float32).numpy().astype("<f4", copy=False).tobytes()
 
 
 def _width(levels: int) -> int:
@@ -175,8 +174,7 @@ def _blocks(values: Tensor, block: int = BLOCK) -> Tensor:
 
 def _scaled(steps: Tensor, scales: memoryview) -> Tensor:
     """Multiply a row (size,) by the scale of each block, in place."""
-    found = torch.from_numpy(np.frombuffer(scales, dtype="<f4").astype(np.float32))
-    return steps.mul_(found.repeat_interleave(BLOCK)[: len(steps)])
+    return steps.mul_(floats(scales).repeat_interleave(BLOCK)[: len(steps)])
 
 
 def _exact(buffer: Buffer, size: int, nbytes: int, name: str) -> memoryview:

@@ -1,4 +1,4 @@
-"""Sparse forms of a row: the largest numbers, or numbers drawn at random; all others are 0 at the receiver."""
+"""Sparse codecs: the largest numbers, or numbers drawn at random; all others are 0 at the receiver."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 from p2pser.base import seeding
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.base.registries import COMPRESSORS
-from p2pser.wire.bits import Buffer, index_bytes, pack, pack_indices, packed_bytes, unpack, unpack_indices
+from p2pser.wire.bits import index_bytes, pack, pack_indices, packed_bytes, unpack, unpack_indices
 from p2pser.wire.codec import Form, flat, internal
+from p2pser.wire.messages import Buffer
 
 _TOP = struct.Struct("<BI")
 _RANDOM = struct.Struct("<BQ")
@@ -26,11 +27,12 @@ _LARGEST_SIZE = 2**32 - 1
 
 @dataclass(frozen=True)
 class Sparse(Form):
-    """The base of both sparse forms: the share of the numbers that are sent, and their encoding.
+    """The base of both sparse codecs: how many numbers are sent, and their encoding.
 
-    share: of the row's numbers, in (0, 1]; at least one is sent. count: their number, instead of a share. bits: 32,
-    unchanged (float64 rows: 64); 8, as whole multiples of 1/127 of the largest; 2 (of the largest numbers only), the
-    sign and one of two magnitudes, the means of the larger and of the smaller ones, divided where the error is least.
+    share : the share of the row's numbers that is sent, in (0, 1]; at least one number is. count : their number,
+    instead of a share. bits : 32, unchanged (float64 rows: 64); 8, whole multiples of 1/127 of the largest magnitude; 2
+    (``top-k`` only), the sign and one of two magnitudes, which are the means of the larger and of the smaller numbers,
+    split where the error is smallest.
     """
 
     share: float = 0.01
@@ -49,7 +51,7 @@ class Sparse(Form):
             raise ConfigError(f"the numbers of a {self.name} row take {least} or 32 bits, not {self.bits}")
 
     def kept(self, size: int) -> int:
-        """Return k, the number of ``size`` numbers that are sent."""
+        """Return k, how many of ``size`` numbers are sent."""
         return min(size, max(1, round(self.share * size)) if self.count is None else self.count)
 
     def contraction(self, size: int) -> float:
@@ -63,8 +65,8 @@ class Sparse(Form):
 class TopK(Sparse):
     """The k numbers of largest magnitude.
 
-    Bytes: u8 bytes of each number, u32 k, the indices (``bits.pack_indices``), the numbers. The squared error is at
-    most 1 - k/D of the row's.
+    Bytes: u8 bytes of each number (0: 2 bits), u32 k, the indices (``bits.pack_indices``), the numbers. The squared
+    error is at most 1 - k/D of the row's square.
 
     >>> TopK(count=1).decode(TopK(count=1).encode(torch.tensor([1.0, -3.0, 2.0])), 3)
     tensor([ 0., -3.,  0.])
@@ -93,11 +95,11 @@ class TopK(Sparse):
 @COMPRESSORS.register("random-k")
 @dataclass(frozen=True)
 class RandomK(Sparse):
-    """k random numbers, one of each of k equal stretches of the row; a key gives both ends the same places.
+    """k random numbers, one from each of k equal sections of the row; both ends draw the same places from a key.
 
     Bytes: u8 bytes of each number, u64 key, the numbers, without indices. Each number is drawn with probability
-    1/width of its stretch, about k/D; so the expected squared error is 1 - k/D of the row's. Without ``at`` all rows
-    get the same draw.
+    1/length of its section, about k/D; so the expected squared error is 1 - k/D of the row's square. Without ``at`` all
+    rows have the same draw.
     """
 
     key: int = internal(0)
@@ -125,7 +127,7 @@ class RandomK(Sparse):
 
 
 def _largest(values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
-    """Return the ascending indices of the k numbers of largest magnitude, the first of equal ones; NaN is largest."""
+    """Return the ascending indices of the k numbers of largest magnitude, of equal ones the first; NaN is largest."""
     if k == len(values):
         return np.arange(k)
     sizes = np.nan_to_num(np.abs(values), nan=np.inf)
@@ -142,7 +144,7 @@ def _header(layout: struct.Struct, buffer: Buffer, size: int) -> tuple[int, int,
         raise RemoteProtocolError(f"a sparse row of {size} numbers cannot be {view.nbytes} bytes")
     width, second = layout.unpack_from(view)
     if width not in (1, 4, 8) and (width or layout is _RANDOM):  # 0: two bits
-        raise RemoteProtocolError(f"the numbers of a sparse row have {width} bytes each, not in 1, 4 or 8")
+        raise RemoteProtocolError(f"the numbers of a sparse row have {width} bytes each, not 1, 4 or 8")
     return width, second, view[layout.size :]
 
 
@@ -172,7 +174,7 @@ def _read(view: memoryview, width: int, count: int) -> Tensor:
 
 
 def _two_levels(values: NDArray[np.floating]) -> bytes:
-    """Return the magnitudes of the two levels (f4), the smaller first, and two bits of each number: level and sign."""
+    """Return the two magnitudes (f4), the smaller first, and two bits of each number: which magnitude, and the sign."""
     if not len(values):
         return _TWO.pack(0.0, 0.0)
     with np.errstate(all="ignore"):
@@ -212,9 +214,9 @@ def _scatter(size: int, indices: NDArray[np.int64], values: Tensor) -> Tensor:
 
 
 def _drawn(key: int, size: int, count: int) -> NDArray[np.int64]:
-    """Return ``count`` ascending indices below ``size``, one of each of ``count`` equal stretches.
+    """Return ``count`` ascending indices below ``size``, one from each of ``count`` equal sections.
 
-    From the raw bits of Philox, which, unlike numpy's draws, are the same in every version.
+    They follow from the raw bits of Philox, which are the same in every version of numpy, unlike its draws.
     """
     if not count:
         return np.zeros(0, dtype=np.int64)

@@ -1,13 +1,13 @@
-"""Tree sets in bytes: which places of an ensemble a peer holds, and the tree sets of some of them.
+"""Tree sets in bytes: the places of an ensemble that a peer holds, and the tree sets at some of them.
 
 A message has four parts, all little-endian::
 
     u4 a, u4 n      a: all places below a are held; n: bytes of the next part
-    n bytes         a bit for each place from a on, the lowest first, 1 where it is held; none after the last held
+    n bytes         a bit for each place from a on, lowest first, 1 where it is held; none after the last held place
     u4 k, k u4      the places of the tree sets that follow, ascending
     k sets          of each class's tree: features u2, thresholds f4, leaves f4 (``models.networks.trees``)
 
-Every length is computed before a part is read, and a message with another length is refused: no count in it is trusted.
+Every length is computed before a part is read, and a message of another length is refused: no count in it is trusted.
 """
 
 from __future__ import annotations
@@ -31,14 +31,10 @@ def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], dep
 
     Parameters
     ----------
-    held:
-        (S,) which places the peer holds.
-    places:
-        (k,) the places whose tree sets it sends, ascending.
-    sets:
-        (k, C, W) their tree sets, one tree a class.
-    depth:
-        The trees' depth.
+    held : (S,) whether the peer holds each place.
+    places : (k,) the places whose tree sets it sends, ascending.
+    sets : (k, C, W) their tree sets, one tree per class.
+    depth : the trees' depth.
     """
     first = len(held) if held.all() else int(held.argmin())
     bits = np.packbits(held[first:], bitorder="little").tobytes().rstrip(b"\0")
@@ -48,7 +44,7 @@ def encode(held: Bits, places: NDArray[np.int64], sets: NDArray[np.float32], dep
 
 
 def largest(held: int, classes: int, depth: int) -> int:
-    """Return the bytes of the largest message: it names all places and holds all tree sets."""
+    """Return the size of the largest message [B], which holds the tree sets of all places."""
     return 12 + (held + 7) // 8 + held * (4 + classes * _kind(depth).itemsize)
 
 
@@ -58,20 +54,16 @@ def decode(message: Buffer, held: int, classes: int, depth: int, sender: int,
 
     Parameters
     ----------
-    message:
-        The bytes.
-    held:
-        S, the places of the ensemble.
-    classes, depth:
-        Trees in a set, and their depth.
-    sender:
-        The peer that errors name.
+    message : the bytes.
+    held : S, the number of places of the ensemble.
+    classes, depth : the number of trees in a set, and their depth.
+    sender : the message's sender, for errors.
 
     Raises
     ------
     RemoteProtocolError
-        Where it has another form, names places that do not exist, or holds a number that is not finite or a leaf beyond
-        ``LARGEST_LEAF``.
+        Where the message has another form, names places that do not exist, or holds a number that is not finite or a
+        leaf beyond ``LARGEST_LEAF``.
     """
     view = memoryview(message)
     kind = _kind(depth)

@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_told_and_dropped():
 
 
 def test_nothing_is_driven_before_it_has_begun():
-    with pytest.raises(LocalProtocolError, match="before it has begun"):
+    with pytest.raises(LocalProtocolError, match="before its run has begun"):
         Bench(ad_psgd(), 1).driver.close()
 
 

@@ -8,9 +8,10 @@ import pytest
 from io_pairs import MIB, Eventually, becomes, begin, pair, payload
 
 from p2pser.base.errors import LocalProtocolError
-from p2pser.network import events
+from p2pser.network import connections, events
+from p2pser.network.neighbour import Contact
 from p2pser.network.states import Cause, State
-from p2pser.wire.messages import Phase, Progress
+from p2pser.wire.messages import Kind, Phase, Progress
 
 if TYPE_CHECKING:
     from network.conftest import Network
@@ -101,6 +102,29 @@ def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
     assert a.states() == {1: "alive"}
 
 
+def test_a_hello_that_arrives_after_the_bye_over_the_other_connection_brings_nothing_back(
+        network: Network, eventually: Eventually, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = network.peer(0, (1,)), network.peer(1, (0,), dials=())
+    network.wait(a, events.Up)
+    b.ping(0)
+    eventually(lambda: 0 in b._connections._carrier, "the accepted connection carries nothing")
+    late = network.proxy(1, 0)
+    b.replace_contacts([Contact(0, late.address, b._neighbours[0].contact.key)])
+    network.wait(a, events.Agreed)
+    late.stalled = True
+    b._command(b._protocol.control.greet, b._neighbours[0], Kind.HELLO,
+               connections._by_dealer(b._connections._dealers[0]))
+    b.close("interrupted", flush=20.0)
+    assert network.wait(a, events.Changed, becomes(State.ABSENT)).reason == "interrupted"
+    link, answers = a._neighbours[1], []
+    greeted = link.greeted
+    monkeypatch.setattr(link, "greeted", lambda *given: answers.append(greeted(*given)) or answers[-1])
+    late.stalled = False
+    eventually(lambda: bool(answers), "the HELLO does not arrive")
+    assert answers == [("", [])]
+    assert a.states() == {1: "waiting"}
+
+
 def test_before_the_run_a_neighbour_may_die_and_come_back(network: Network) -> None:
     a, b = pair(network)
     b.close("interrupted", flush=0.0)
@@ -140,7 +164,7 @@ def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network:
             proxy.stalled = False
     c = network.peer(1, (0,), hello={"incarnation": 1})
     if not died:
-        assert "started again" in network.wait(a, events.Changed, becomes(State.LOST)).reason
+        assert "restarted" in network.wait(a, events.Changed, becomes(State.LOST)).reason
     back = network.wait(a, events.Up)
     assert (back.peer, back.hello.incarnation) == (1, 1)
     assert network.wait(c, events.Up).progress.phase == Phase.TRAIN

@@ -57,7 +57,7 @@ class Crowd:
                 item = queue.popleft()
                 if isinstance(item, int):
                     self.rows[i].add((j, item))
-                elif self.nodes[i].hear(j, memoryview(item), self.dead):
+                elif self.nodes[i].receive(j, memoryview(item), self.dead):
                     self.nodes[i].settle()
                     self._tell(i)
         if all((j, self.round[i]) in self.rows[i] or j in self.dead for j in self.graph[i]):
@@ -120,9 +120,9 @@ def test_a_peer_that_the_file_retires_need_not_read_it_and_learns_that_it_leaves
     crowd.read(0, 1, 3, 4, leaving=(2,))
     crowd.run(2000)
     assert crowd.changed.keys() == {0, 1, 3, 4}
-    word = crowd.nodes[2].retired((1, 3))
-    assert word is not None
-    assert word.change == crowd.changed[0]
+    notice = crowd.nodes[2].retired((1, 3))
+    assert notice is not None
+    assert notice.change == crowd.changed[0]
     assert crowd.nodes[1].retired((0, 2)) is None
 
 
@@ -130,11 +130,11 @@ def test_a_peer_leaves_only_where_all_living_neighbours_say_so() -> None:
     crowd = Crowd(nx.cycle_graph(5), 6)
     liar = Epochs(1, 5, crowd.graph, ROUNDS, 1)
     liar.read(1, NEW, (2,), 0)
-    crowd.nodes[2].hear(1, memoryview(liar.encode()))
+    crowd.nodes[2].receive(1, memoryview(liar.encode()))
     assert crowd.nodes[2].retired((1, 3)) is None
     assert crowd.nodes[2].retired((1,)) is None, "the round of the change is not known"
-    liar.words[1] = replace(liar.words[1], order=(5, 9), change=3)
-    crowd.nodes[2].hear(1, memoryview(liar.encode()))
+    liar.notices[1] = replace(liar.notices[1], order=(5, 9), change=3)
+    crowd.nodes[2].receive(1, memoryview(liar.encode()))
     assert crowd.nodes[2].retired((1, 3)) is None
     assert crowd.nodes[2].retired((1,)) is not None
 
@@ -142,19 +142,19 @@ def test_a_peer_leaves_only_where_all_living_neighbours_say_so() -> None:
 def test_a_living_neighbour_speaks_for_itself_so_that_no_liar_retires_a_peer_alone() -> None:
     victim, liar = Epochs(2, 5, nx.cycle_graph(5), ROUNDS, 1), Epochs(1, 5, nx.cycle_graph(5), ROUNDS, 1)
     liar.read(1, NEW, (2,), 0)
-    forged = replace(liar.words[1], order=(2**40, 0), change=3)
-    liar.words.update({1: forged, 3: forged})
+    forged = replace(liar.notices[1], order=(2**40, 0), change=3)
+    liar.notices.update({1: forged, 3: forged})
     message = memoryview(liar.encode())
-    assert victim.hear(1, message)
+    assert victim.receive(1, message)
     assert victim.retired((1, 3)) is None
-    assert 3 not in victim.words
-    assert victim.hear(1, message, gone=(3,)), "of a lost neighbour others tell"
-    assert victim.words[3] == forged
+    assert 3 not in victim.notices
+    assert victim.receive(1, message, gone=(3,)), "of a lost neighbour others tell"
+    assert victim.notices[3] == forged
     assert victim.retired((1, 3)) is None, "it is back"
     honest = Epochs(3, 5, nx.cycle_graph(5), ROUNDS, 1)
     honest.read(1, NEW, (), 4)
-    assert victim.hear(3, memoryview(honest.encode()))
-    assert victim.words[3] == honest.own
+    assert victim.receive(3, memoryview(honest.encode()))
+    assert victim.notices[3] == honest.own
 
 
 def test_two_files_of_one_epoch_do_not_take_effect_and_both_are_known() -> None:
@@ -175,7 +175,7 @@ def test_a_word_about_oneself_from_another_peer_changes_nothing() -> None:
     graph = nx.path_graph(3)
     one, other = Epochs(0, 5, graph, ROUNDS, 1), Epochs(0, 9, graph, ROUNDS, 1)
     other.read(1, NEW, (), 4)
-    assert not one.hear(1, memoryview(other.encode()))
+    assert not one.receive(1, memoryview(other.encode()))
     assert one.own is None
 
 
@@ -185,16 +185,16 @@ def test_a_word_about_oneself_from_another_peer_changes_nothing() -> None:
 def test_a_word_of_another_form_is_refused(change: dict[int, object]) -> None:
     node = Epochs(0, 5, nx.path_graph(3), ROUNDS, 1)
     fields: list[object] = [1, 0, 1, 1, NEW, 3, -1, [], []]
-    node.hear(1, memoryview(msgpack.packb([fields])))
-    assert node.words[1].read == 3
+    node.receive(1, memoryview(msgpack.packb([fields])))
+    assert node.notices[1].read == 3
     for place, value in change.items():
         fields[place] = value
     with pytest.raises(RemoteProtocolError):
-        node.hear(1, memoryview(msgpack.packb([fields])))
+        node.receive(1, memoryview(msgpack.packb([fields])))
 
 
 @pytest.mark.parametrize("payload", [b"\xc1", b"", msgpack.packb(5), msgpack.packb([[1]]), msgpack.packb([[]] * 4),
                                      bytes(5000)])
 def test_a_message_of_another_form_is_refused(payload: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        Epochs(0, 5, nx.path_graph(3), ROUNDS, 1).hear(1, memoryview(payload))
+        Epochs(0, 5, nx.path_graph(3), ROUNDS, 1).receive(1, memoryview(payload))

@@ -66,9 +66,9 @@ def test_a_refused_neighbour_has_its_time_from_the_first_refusal_on_and_the_newe
     here.came(1)
     here.changes(2, State.REFUSED, Cause.MISFIT, "first", 105.0)
     here.roster.refused(events.Refused(2, "second", by_us=False))
-    assert here.wait(111.0) == Wait("waiting for peer 5, waiting for peer 2 to come back corrected", None)
+    assert here.wait(111.0) == Wait("waiting for peer 5, waiting for peer 2 to come back with corrected settings", None)
     here.came(5)
-    assert here.wait(114.9) == Wait("waiting for peer 2 to come back corrected", 115.0)
+    assert here.wait(114.9) == Wait("waiting for peer 2 to come back with corrected settings", 115.0)
     assert here.wait(115.0) is None
     assert here.roster.reason(2) == "second"
 
@@ -78,7 +78,7 @@ def test_without_a_limit_a_refused_neighbour_is_waited_for_as_an_absent_one() ->
     here.came(1)
     here.came(5)
     here.changes(2, State.REFUSED, Cause.MISFIT, "labels differ")
-    assert here.wait(1e6) == Wait("waiting for peer 2 to come back corrected", None)
+    assert here.wait(1e6) == Wait("waiting for peer 2 to come back with corrected settings", None)
     here.came(2)
     assert here.wait(1e6) is None
 
@@ -88,7 +88,7 @@ def test_a_peer_that_all_refuse_ends_a_little_later() -> None:
     for at, peer in enumerate((1, 2, 5)):
         here.changes(peer, State.REFUSED, Cause.REFUSAL, "labels differ" if peer != 5 else "runs differ", 100.0 + at)
     assert here.wait(102.0 + REFUSED_LINGER - 0.1) == Wait(
-        "waiting for peers 1, 2, 5 to come back corrected", 102.0 + REFUSED_LINGER)
+        "waiting for peers 1, 2, 5 to come back with corrected settings", 102.0 + REFUSED_LINGER)
     with pytest.raises(RefusedError, match=r"^labels differ; runs differ$"):
         here.wait(102.0 + REFUSED_LINGER)
 
@@ -102,7 +102,7 @@ def test_a_refused_neighbour_that_has_ended_still_counts_as_refused(here: Here) 
     here.changes(2, State.ABSENT, Cause.RESTART, "it was started again", 114.5)
     assert here.roster.refusing() == ()
     here.changes(2, State.REFUSED, Cause.MISFIT, "labels differ", 114.7)
-    assert here.wait(120.0) == Wait("waiting for peer 2 to come back corrected", 124.7)
+    assert here.wait(120.0) == Wait("waiting for peer 2 to come back with corrected settings", 124.7)
 
 
 @pytest.mark.parametrize("peer", [1, 5])
@@ -110,7 +110,7 @@ def test_one_that_all_refuse_waits_as_long_as_one_of_them_may_have_an_older_file
     for other in (1, 2, 5):
         here.changes(other, State.REFUSED, Cause.REFUSAL, "key", 100.0)
         here.roster.refused(events.Refused(other, "key", by_us=False, older=other == peer))
-    assert here.wait(107.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", 110.0)
+    assert here.wait(107.0) == Wait("waiting for peers 1, 2, 5 to come back with corrected settings", 110.0)
     here.roster.refused(events.Refused(peer, "no key", by_us=False))
     with pytest.raises(RefusedError, match=r"^key; no key$" if peer == 5 else r"^no key; key$"):
         here.wait(107.5)
@@ -133,10 +133,10 @@ def test_after_a_change_a_slow_peer_is_waited_for_as_long_as_it_answers() -> Non
     here = Here(expected=(1, 2))
     here.came(1)
     here.changes(2, State.REFUSED, Cause.REFUSAL, "it has epoch 0", 101.0)
-    assert here.wait(699.0) == Wait("waiting for peer 2 to come back corrected", 700.0)
+    assert here.wait(699.0) == Wait("waiting for peer 2 to come back with corrected settings", 700.0)
     assert here.wait(700.0) is None
     here.changes(2, State.ABSENT, Cause.DEATH, "silent", 308.0, 8.0)
-    assert here.wait(309.0) == Wait("waiting for peer 2 to come back corrected", 310.0)
+    assert here.wait(309.0) == Wait("waiting for peer 2 to come back with corrected settings", 310.0)
     assert here.wait(310.0) is None
 
 
@@ -144,8 +144,8 @@ def test_after_a_change_the_neighbours_that_refuse_us_may_be_slow() -> None:
     here = Here(refused_wait=None, expected=(1, 2, 5))
     for peer in (1, 2, 5):
         here.changes(peer, State.REFUSED, Cause.REFUSAL, "it has epoch 0", 101.0)
-    assert here.wait(150.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", 700.0)
-    assert here.wait(700.0) == Wait("waiting for peers 1, 2, 5 to come back corrected", None)
+    assert here.wait(150.0) == Wait("waiting for peers 1, 2, 5 to come back with corrected settings", 700.0)
+    assert here.wait(700.0) == Wait("waiting for peers 1, 2, 5 to come back with corrected settings", None)
 
 
 def test_where_neighbours_train_the_others_are_waited_for_only_shortly() -> None:

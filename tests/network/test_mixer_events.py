@@ -302,7 +302,8 @@ def test_a_row_of_a_round_that_never_comes_is_a_strike() -> None:
         header = Header(Kind.ROW, b"run-0001", 2, 0, Progress(4, 0, Phase.TRAIN, 0), round)
         io.events.put(events.Arrived(2, header, memoryview(b"")))
     mixer.listen()
-    assert io.strikes == [(2, f"peer 2 sent a row of round {round}, which never comes") for round in (7, 2**31 - 1)]
+    assert io.strikes == [(2, f"peer 2 sent a row of round {round}, which is no round of this run")
+                          for round in (7, 2**31 - 1)]
     assert mixer.exchange.newest(2) == Step(6, 0)
 
 

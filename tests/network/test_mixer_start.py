@@ -38,7 +38,7 @@ def test_start_timeout_goes_on_with_those_who_came(peers: Peers) -> None:
     connect(leaf)
     connect(hub, start_timeout=1.0)
     assert hub.exchange.start_timeout == 1.0
-    assert hub.lost == {2: "peer 2 did not come in time"}
+    assert hub.lost == {2: "peer 2 did not start in time"}
     assert hub.unreachable() == {2}
     x, y = peers.together(lambda: hub.mix(row(0), Step(0, 0)), lambda: leaf.mix(row(1), Step(0, 0)))
     torch.testing.assert_close(x, row(0) + (row(1) - row(0)) / 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import product
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from p2pser.base.errors import ConfigError
 from p2pser.network.awake import AwakeClock
 from p2pser.network.events import Changed
-from p2pser.network.neighbour import DISCONNECTED, Contact, Neighbour, Ours, Patience
+from p2pser.network.farewell import DISCONNECTED, Farewell
+from p2pser.network.neighbour import CONNECTIONS_KEPT, DIALLED, Contact, Neighbour, Ours, Patience
 from p2pser.network.roster import TRAINS
 from p2pser.network.states import GONE, TABLE, WATCHED, Cause, Either, State
 from p2pser.network.stream import Stream
@@ -24,8 +26,8 @@ PATIENCE = Patience(1.0, 2.0, 8.0)
 STRIKES = 3
 
 
-def hello(incarnation: int = 5) -> Hello:
-    return Hello("run", 4, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7)
+def hello(incarnation: int = 5, process: str = "") -> Hello:
+    return Hello("run", 4, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7, process=process)
 
 
 class One:
@@ -35,8 +37,9 @@ class One:
         self.ours = Ours(begun, admits, progress=Progress(6, 0, phase, 0))
         self.machine = Neighbour(Contact(4, None, "k" * 40), self.ours, PATIENCE, Stream(4096, 1 << 20), STRIKES)
 
-    def greets(self, incarnation: int = 5, difference: str | None = None, at: float = 0.0) -> str | None:
-        return self.machine.greeted(hello(incarnation), 0, difference, at)[0]
+    def greets(self, incarnation: int = 5, difference: str | None = None, at: float = 0.0, process: str = "",
+               over: bytes = DIALLED) -> str | None:
+        return self.machine.greeted(hello(incarnation, process), 0, difference, at, over)[0]
 
     def present(self) -> Neighbour:
         self.ours.begun = False
@@ -256,6 +259,56 @@ def test_one_that_has_left_comes_back_in_a_later_incarnation_only(word: str, aft
     assert machine.state is State.RETURNING
 
 
+@pytest.mark.parametrize("word", ["done", "interrupted"])
+def test_before_the_run_a_late_hello_of_a_process_that_has_left_brings_nothing_back(word: str) -> None:
+    """It was sent before the BYE, and arrives after it over the other connection."""
+    one = One(begun=False)
+    assert one.greets(process="first") is None
+    one.machine.said_bye(word)
+    for difference in (None, "labels differ"):
+        assert one.greets(process="first", difference=difference) == ""
+        assert (one.machine.state, one.machine.hello) == (State.ABSENT, None)
+    assert one.greets(process="second", over=b"wire") is None
+    assert one.greets(process="first") == "", "its late HELLO is no second process"
+    assert one.machine.state is State.PRESENT
+
+
+def test_messages_of_an_incarnation_that_has_ended_are_known_as_such() -> None:
+    one = One(begun=False)
+    headers = [Header(Kind.REFUSED, b"run-0001", 4, incarnation, Progress(0, 0, Phase.START, 0))
+               for incarnation in (5, 6, 7)]
+    one.greets(6, process="first")
+    assert list(map(one.machine.of_ended_incarnation, headers)) == [True, False, False]
+    one.machine.said_bye("interrupted")
+    assert list(map(one.machine.of_ended_incarnation, headers)) == [True, True, False]
+    one.greets(6, process="second")
+    assert list(map(one.machine.of_ended_incarnation, headers)) == [True, False, False]
+
+
+def test_a_late_row_of_a_neighbour_that_was_given_up_and_has_left_brings_nothing_back() -> None:
+    machine = One().present()
+    machine.drop("no progress", incarnation=5)
+    machine.said_bye("interrupted")
+    assert machine.row(6) == []
+    assert machine.state is State.LOST
+
+
+def test_messages_of_a_second_process_are_not_those_of_the_first() -> None:
+    """They have the same key, id and incarnation; the second's PINGs would keep the first alive for good."""
+    one = One(begun=False)
+    assert one.greets(process="first", over=b"a") is None
+    assert "runs twice" in str(one.greets(process="second", over=b"b"))
+    header = Header(Kind.PING, b"run-0001", 4, 5, Progress(0, 0, Phase.START, 0))
+    assert [one.machine.of_this_incarnation(header, connection) for connection in (b"a", b"b", b"new")] == [
+        True, False, True]
+    silent(one.machine, 9.0)
+    assert one.greets(process="second", over=b"b", at=9.0) is None
+    assert [one.machine.of_this_incarnation(header, connection) for connection in (b"a", b"b")] == [False, True]
+    for number in range(2 * CONNECTIONS_KEPT):
+        one.greets(process="second", over=b"%d" % number, at=9.0)
+    assert len(one.machine._senders._of) == CONNECTIONS_KEPT
+
+
 @pytest.mark.parametrize(("counts", "phase", "round", "after"), [
     (TRAINS, Phase.TRAIN, 3, [State.PRESENT]), (TRAINS, Phase.EXCHANGE, 3, [State.PRESENT]),
     (TRAINS, Phase.TRAIN, 2, []), (TRAINS, Phase.SETUP, 3, []), ((), Phase.TRAIN, 3, []),
@@ -268,7 +321,7 @@ def test_where_no_row_may_be_due_its_progress_shows_that_it_has_caught_up(
     silent(machine, 9.0)
     machine.heard(20.0)
     assert machine.state is State.RETURNING
-    assert [change.after for change in machine.goes_on(Progress(round, 0, phase, 0))] == after
+    assert [change.after for change in machine.progressed(Progress(round, 0, phase, 0))] == after
 
 
 def test_one_that_was_dropped_comes_back_with_a_row_only() -> None:
@@ -280,7 +333,7 @@ def test_one_that_was_dropped_comes_back_with_a_row_only() -> None:
 
 
 def test_when_the_run_begins_those_that_have_not_come_are_lost_with_the_reason() -> None:
-    for difference, reason in ((None, "peer 4 did not come in time"), ("labels differ", "labels differ")):
+    for difference, reason in ((None, "peer 4 did not start in time"), ("labels differ", "labels differ")):
         one = One(begun=False)
         if difference:
             one.greets(5, difference)
@@ -376,10 +429,14 @@ def test_the_stream_restarts_where_it_went_over_the_lost_connection() -> None:
     assert machine.stream.restarts == 2  # what was in flight to one that is LOST takes no room when it is back
 
 
-def test_a_neighbour_without_a_connection_is_gone_after_a_while() -> None:
-    machine = One().present()
-    assert not machine.unconnected(False, 10.0)
-    assert not machine.unconnected(True, 11.0)
-    assert not machine.unconnected(False, 12.0)
-    assert not machine.unconnected(False, 12.0 + DISCONNECTED - 0.1)
-    assert machine.unconnected(False, 12.0 + DISCONNECTED)
+def test_a_peer_closes_without_a_neighbour_that_has_had_no_connection_for_a_while() -> None:
+    at = SimpleNamespace(now=10.0, connected=False)
+    connections = SimpleNamespace(connected=lambda peer: at.connected)
+    farewell = Farewell([One().present()], SimpleNamespace(say_bye=lambda link, reason: None),  # type: ignore[arg-type]
+                        connections, lambda: at.now, "peer")  # type: ignore[arg-type]
+    farewell.begin("done", 1e9)
+    closes = []
+    for now, connected in ((10.0, False), (11.0, True), (12.0, False), (13.4, False), (12.0 + DISCONNECTED, False)):
+        at.now, at.connected = now, connected
+        closes.append(farewell.may_close())
+    assert closes == [False, False, False, False, True]

@@ -51,6 +51,9 @@ class NoConnections:
     def bar(self, peer: int) -> None:
         self.dialled.append(-peer)
 
+    def still_accepted(self, link, connection: bytes) -> None:
+        """Answers go nowhere."""
+
 
 class Clockwork:
     """A protocol whose neighbour 1 has said HELLO, with a clock of the test's own."""
@@ -75,6 +78,11 @@ class Clockwork:
 
     def reported(self) -> list[events.Event]:
         return [self.queue.get() for _ in range(self.queue.qsize())]
+
+    def receive(self, kind: Kind, payload: bytes = b"", incarnation: int = 0, over: bytes = b"") -> None:
+        """Take a message of neighbour 1."""
+        header = Header(kind, run_id("run"), 1, incarnation, Progress(-9, 0, Phase.START, 0))
+        self.protocol.received(self.link, framed(header, payload), lambda frame: False, over)
 
 
 SUSPECTED = events.Changed(1, State.PRESENT, State.SUSPECT, Cause.SILENCE, "silent for 2.0 s", 2.0)
@@ -116,10 +124,10 @@ def test_a_neighbour_that_is_refused_is_dialled_on(clockwork: Clockwork) -> None
 def test_the_late_refusal_of_a_former_process_changes_nothing(clockwork: Clockwork) -> None:
     """It was corrected and started again; the refusal took a longer way than the HELLO."""
     assert clockwork.link.greeted(replace(THEIRS, incarnation=3), 0, None, 0.0)[0] is None
-    clockwork.protocol.received(clockwork.link, refusal(0), lambda frame: True, None)
+    clockwork.protocol.received(clockwork.link, refusal(0), lambda frame: True, b"")
     assert clockwork.link.state is State.PRESENT
     assert clockwork.reported() == []
-    clockwork.protocol.received(clockwork.link, refusal(3), lambda frame: True, None)
+    clockwork.protocol.received(clockwork.link, refusal(3), lambda frame: True, b"")
     assert clockwork.link.state is State.REFUSED
 
 
@@ -131,7 +139,7 @@ def test_a_flood_of_cheap_messages_fills_no_memory_and_is_an_offence(clockwork: 
         clockwork.now = number / 20_000
         header = Header(kind, run_id("run"), 1, 0, Progress(number, 0, Phase.TRAIN, 0), round=1, slot=number,
                         total=total)
-        clockwork.protocol.received(clockwork.link, framed(header, bytes(total)), lambda frame: True, None)
+        clockwork.protocol.received(clockwork.link, framed(header, bytes(total)), lambda frame: True, b"")
         if clockwork.link.state is State.BANNED:
             break
     assert clockwork.link.state is State.BANNED
@@ -149,7 +157,7 @@ def test_large_bodies_count_as_many_messages(clockwork: Clockwork, monkeypatch: 
     body = {**THEIRS.body(), "settings": {"training.lr": [0] * 60_000}}
     frame = framed(header, messages.encode_body(body))
     for _ in range(6000):
-        clockwork.protocol.received(clockwork.link, frame, lambda _: True, None)
+        clockwork.protocol.received(clockwork.link, frame, lambda _: True, b"")
     assert len(read) == 2
     assert clockwork.link.state is State.BANNED
 
@@ -158,7 +166,7 @@ def test_a_thousand_cheap_messages_a_second_are_no_flood(clockwork: Clockwork) -
     for number in range(6000):
         clockwork.now = number / 1000
         header = Header(Kind.PONG, run_id("run"), 1, 0, Progress(number, 0, Phase.TRAIN, 0))
-        clockwork.protocol.received(clockwork.link, framed(header), lambda frame: True, None)
+        clockwork.protocol.received(clockwork.link, framed(header), lambda frame: True, b"")
         while clockwork.queue.qsize():
             assert isinstance(clockwork.queue.get(), events.Progressed)
             clockwork.link.told.heard += 1
@@ -167,6 +175,26 @@ def test_a_thousand_cheap_messages_a_second_are_no_flood(clockwork: Clockwork) -
 
 def test_before_the_run_a_dead_neighbour_is_absent(clockwork: Clockwork) -> None:
     assert clockwork.until(9.0) == [SUSPECTED, died(State.ABSENT)]
+
+
+def test_the_pings_of_a_second_process_do_not_keep_the_first_alive(clockwork: Clockwork) -> None:
+    clockwork.receive(Kind.HELLO, messages.encode_body(replace(THEIRS, process="second").body()), over=b"second")
+    (refused,) = clockwork.reported()
+    assert "runs twice" in refused.reason
+    for now in range(1, 9):
+        clockwork.receive(Kind.PING, over=b"second")
+        clockwork.until(float(now))
+    assert clockwork.link.state is State.ABSENT
+
+
+def test_a_refusal_that_arrives_after_the_bye_over_the_other_connection_changes_nothing(clockwork: Clockwork) -> None:
+    clockwork.receive(Kind.BYE, messages.encode_reason("interrupted"))
+    assert [event.after for event in clockwork.reported() if isinstance(event, events.Changed)] == [State.ABSENT]
+    clockwork.receive(Kind.REFUSED, messages.encode_reason("labels differ"), over=b"other")
+    assert clockwork.reported() == []
+    assert clockwork.link.state is State.ABSENT
+    clockwork.receive(Kind.REFUSED, messages.encode_reason("labels differ"), incarnation=1, over=b"next")
+    assert clockwork.link.state is State.REFUSED
 
 
 def test_the_run_begins_without_those_that_have_not_come(clockwork: Clockwork) -> None:

@@ -18,8 +18,9 @@ class Told:
         self.roster = Roster((7, 2, 4))
         assert [self.greets(2, 0), self.greets(4, 0)] == [False, False]
 
-    def greets(self, peer: int, incarnation: int, round: int = 3, phase: Phase = Phase.TRAIN) -> bool:
-        hello = Hello("run", peer, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7)
+    def greets(self, peer: int, incarnation: int, round: int = 3, phase: Phase = Phase.TRAIN,
+               process: str = "") -> bool:
+        hello = Hello("run", peer, incarnation, {}, "t", "s", (1.0,), ("a", "b"), 7, process=process)
         renewed = self.roster.up(events.Up(peer, hello, Progress(round, 0, phase, 0)))
         self.becomes(peer, State.PRESENT)
         return renewed
@@ -61,6 +62,8 @@ def test_an_edge_breaks_off_once_and_by_a_loss_only() -> None:
     assert told.roster.breaks() == ([], [])
     assert told.greets(4, incarnation=1)
     assert not told.greets(4, incarnation=1)
+    assert told.roster.breaks() == ([], [4])
+    assert told.greets(4, incarnation=1, process="another")
     assert told.roster.breaks() == ([], [4])
 
 

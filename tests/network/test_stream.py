@@ -50,6 +50,11 @@ def test_credits_count_the_bytes_of_one_stream() -> None:
     assert stream.receiver.total == 10_000
     stream.greeted(1, new=False)  # their stream broke, and they count from 0
     assert stream.receiver.total == 0
+    receive(stream, bytes(9000), slot=1)
+    stream.greeted(0, new=False)  # sent before the break, over the other connection
+    assert stream.receiver.total == 9000
+    stream.greeted(0, new=True)
+    assert stream.receiver.total == 0
 
 
 @pytest.mark.parametrize(("size", "again"), [(1, (0, 1, 2)), (40_000, (1, 2))])

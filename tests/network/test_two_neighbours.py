@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
-from p2pser.network.neighbour import Contact, Neighbour
+from p2pser.network.neighbour import DIALLED, Contact, Neighbour
 from p2pser.network.protocol import PeerProtocol
 from p2pser.network.states import State
 from p2pser.network.stream import Outgoing
@@ -56,7 +56,7 @@ class Cable:
             waiting.clear()
         if was:
             for end in list(self.ends.values()):
-                end.handler.connection_lost(end.link, True)
+                end.link.connection_lost(True)
 
     def connect(self) -> None:
         if not self.up and not self.blocked and not self.stopped and len(self.ends) == 2:
@@ -72,7 +72,7 @@ class Cable:
                 frame = SimpleNamespace(buffer=memoryview(waiting.popleft()))
                 if (sender, messages.decode(frame.buffer)[0].kind) == self.loses:
                     continue
-                there.handler.received(there.link, frame, there.route(there.link), None)
+                there.handler.received(there.link, frame, there.route(there.link), DIALLED)
 
 
 class End:
@@ -90,9 +90,9 @@ class End:
     def dial(self, link: Neighbour) -> None:
         self.cable.reset()
 
-    def accept(self, link: Neighbour, identity: bytes) -> None: ...
+    def accept(self, link: Neighbour, connection: bytes) -> None: ...
 
-    def still_accepted(self, link: Neighbour, identity: bytes) -> None: ...
+    def still_accepted(self, link: Neighbour, connection: bytes) -> None: ...
 
     def connected(self, peer: int) -> bool:
         return self.cable.up

@@ -50,7 +50,7 @@ THEIRS = replace(OURS, peer=3, incarnation=2, clips=9)
      "initial parameters (their outlines) differ: 3 numbers at peer 0, 2 numbers at peer 3; install the same versions "
      "of p2pser, and of the package of the model, at both"),
     ({"weights": {"0": 0.25}},
-     "weights of the edge 0-3, which a solver found, differ: 0.0 at peer 0, 0.25 at peer 3; install the same version "
+     "computed weights of the edge 0-3 differ: 0.0 at peer 0, 0.25 at peer 3; install the same version "
      "of cvxpy at both, or give the weights by hand in the topology file"),
 ])
 def test_a_difference_names_the_field_and_both_values(change: dict[str, Any], sentence: str) -> None:

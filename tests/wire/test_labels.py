@@ -17,8 +17,9 @@ def test_a_list_comes_back_in_its_order() -> None:
 
 
 @pytest.mark.parametrize(("document", "why"), [
-    ([f"{k}" for k in range(MOST + 1)], "no list of at most 64"), ("anger", "no list"), (None, "no list"),
-    ({"anger": 1}, "no list"), (["anger", 1], "not text"), ([b"anger"], "not text"), (["anger", "anger"], "canonical"),
+    ([f"{k}" for k in range(MOST + 1)], "not a list of at most 64"), ("anger", "not a list"), (None, "not a list"),
+    ({"anger": 1}, "not a list"), (["anger", 1], "not text"), ([b"anger"], "not text"),
+    (["anger", "anger"], "canonical"),
     ([""], "canonical"), ([" anger"], "canonical"), (["an\x1bger"], "canonical"), (["a\nb"], "canonical"),
     (["a" * (LONGEST + 1)], "canonical"), (["a\u0308rger"], "canonical")])
 def test_another_form_is_refused(document: object, why: str) -> None:

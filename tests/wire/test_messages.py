@@ -164,7 +164,7 @@ def test_our_own_mistakes_are_ours(change: dict[str, object], name: str) -> None
 def test_another_major_version_is_refused_with_both_numbers() -> None:
     fields = fields_of(messages.encode(ROW))
     fields[0] = 1
-    with pytest.raises(RemoteProtocolError, match=r"protocol 1\.0, we 3\.0"):
+    with pytest.raises(RemoteProtocolError, match=r"protocol 1\.0, this peer 3\.0"):
         messages.decode(frame_of(msgpack.packb(fields)))
     # Whatever a later version adds: its number is understood.
     with pytest.raises(RemoteProtocolError, match=r"protocol 4\.1"):
