@@ -1,9 +1,8 @@
-"""A model of one corpus, asked about the recordings of another as a user asks: ``predict`` on the files.
+"""A model of one corpus, tested by ``predict`` on the recordings of another.
 
-For each pair of corpora: emotions that both have, one speaker a peer, gossip on an exponential graph, temperatures on
-three inner folds. UAR, mean confidence and calibration error of the training statistics without a temperature (what
-``predict`` answered up to 0.1), of ``predict`` on each recording alone, on all together, and with clips of each speaker
-enrolled.
+For each pair of corpora: emotions of both, one speaker per peer, gossip on an exponential graph, temperatures on three
+inner folds. Printed are UAR, mean confidence and calibration error with training statistics and without a temperature
+(as in version 0.1), of ``predict`` on each recording alone, on all together, and with enrolled clips of each speaker.
 
     python benchmarks/another_corpus.py emodb=D/emodb ravdess=D/ravdess
 """
@@ -58,8 +57,8 @@ def figures(answers: Sequence[Answer], labels: Sequence[str], right: NDArray[np.
     return f"UAR {metrics.uar(table):.3f}  confidence {chances.max(axis=1).mean():.2f}  ECE {ece(chances, right):.3f}"
 
 
-def asked(model: Predictor, corpus: Corpus) -> None:
-    """Print the figures of a model's answers about a corpus."""
+def test(model: Predictor, corpus: Corpus) -> None:
+    """Print the figures of a model on a corpus."""
     clips = [clip for clip in corpus.clips if clip.emotion in model.labels]
     right = np.array([model.labels.index(clip.emotion or "") for clip in clips])
     paths = [clip.path for clip in clips]
@@ -93,8 +92,8 @@ def main() -> None:
         both = [corpus_of(name, where[name]) for name in (one, other)]
         labels = sorted(set.intersection(*({clip.emotion for clip in each.clips if clip.emotion} for each in both)))
         model = trained(one, where[one], labels, chosen.out / f"{one}-{other}", chosen.more)
-        print(f"a model of {one} asked about {other} ({', '.join(labels)})", flush=True)
-        asked(model, both[1])
+        print(f"a model of {one} tested on {other} ({', '.join(labels)})", flush=True)
+        test(model, both[1])
 
 
 if __name__ == "__main__":

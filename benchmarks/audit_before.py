@@ -1,9 +1,9 @@
-"""The audit's attacks on what the code of before the private mode sent: the first column of docs/privacy.md's table.
+"""The audit's attacks on the messages of the code before the private mode: the first column of docs/privacy.md's table.
 
-CHECKOUT is a checkout of commit 392f965. Its simulator runs in a process of its own, on the halves of clips that the
-audit gives to the peers, with the features of the present code. It writes down the rows that neighbours would receive,
-and the sums of features that its peers send in every run, whatever features.normalise says. The attacks are those of
-``p2pser audit``. They draw batches of their own, where the code of before drew them from the seed that all peers know.
+CHECKOUT is a checkout of commit 392f965. Its simulator runs in a separate process, on the halves of clips that the
+audit gives to the peers, with the features of the present code. It records the rows that neighbours would receive, and
+the sums of features that its peers send in every run, whatever features.normalise is. The attacks are those of
+``p2pser audit``. They draw batches of their own, whereas the old code drew them from the seed that all peers know.
 
     git worktree add CHECKOUT 392f965
     python benchmarks/audit_before.py --checkout CHECKOUT --corpus emodb --data FOLDER --peers 10 [--seeds 5] [--json]
@@ -78,16 +78,16 @@ agreed = statistics(SimulatedMixer(topology), torch.from_numpy(sums), -1, topolo
 np.savez(folder + "/messages.npz", sums=sums, initial=next(iter(run.networks.values())).start.numpy(),
          exchanges=[agreed.exchanges, run.final.exchanges], **found)
 '''
-"""What the process of before runs; its module names are those of that commit."""
+"""The program of the process with the old code; its module names are those of that commit."""
 
 
 class Recorded:
-    """In the place of the audit's simulated run: a run by the code of before, whose messages a witness hears.
+    """Takes the place of the audit's simulated run: a run by the old code, whose messages the witness receives.
 
     Parameters
     ----------
     checkout : the folder of that code.
-    settings : those that the code of before knows too.
+    settings : those that the old code has too.
     rounds : the numbers of rounds after which the audit attacks.
     """
 
@@ -97,12 +97,13 @@ class Recorded:
 
     def __call__(self, config: Config, topology: Topology, federation: Federation, *, each_peer: bool,
                  witness: Witness) -> Simulation:
-        """Return the present code's run of no rounds, for the model and the statistics; the witness hears the other's.
+        """Return a run of no rounds by the present code, for the model and the statistics; the witness receives the
+        messages of the old code's run.
         """
         messages = self._messages(config, topology, federation)
         initial = torch.from_numpy(messages["initial"])
         if not torch.equal(initial, witness.initial):  # type: ignore[attr-defined]
-            raise SystemExit("the code of before starts from other parameters: the attacks would not fit")
+            raise SystemExit("the old code starts from other parameters, so the attacks do not fit: check out 392f965")
         edges = [(dst, src) for src in range(topology.size) for dst in topology.neighbours(src)]
         statistics, final = messages["exchanges"].tolist()
         for dst, src in edges:
@@ -134,7 +135,7 @@ class Recorded:
 
 
 def main() -> None:
-    """Print what the attacks found, or JSON."""
+    """Print the findings of the attacks, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--corpus", default="synthetic")

@@ -1,9 +1,9 @@
-"""Real peers beside a liar: the UAR of the honest ones, and the UAR without the liar.
+"""Real peers beside a hostile peer: the UAR of the honest peers, and their UAR in a run without the hostile one.
 
-Peers (random regular graph of degree 4, the synthetic corpus) run as processes; the last one lies from round 5 on
-(``tests/network/real/liars.py``). Beside it the same run in which that peer never comes. A liar that is banned costs
-its own clips only; one whose rows are plausible but poisoned (marked *) is averaged by plain gossip: robust rules
-bound what it does (``benchmarks/hostile.py``).
+Peers (random regular graph of degree 4, the synthetic corpus) run as processes; the last peer is hostile from round 5
+on (``tests/network/real/liars.py``). In the run for comparison that peer never starts. A hostile peer that is banned
+costs its own clips only; plausible but poisoned rows (marked *) are averaged by plain gossip: robust rules bound their
+effect (``benchmarks/hostile.py``).
 
     python benchmarks/beside_liars.py [--lies wrong-size,nan,…] [--peers 8] [--seeds 3] [--algorithm dfedavg]
         [--set FIELD=VALUE] [--json]
@@ -45,7 +45,7 @@ QUICK = ("network.dead_after=6", "network.round_timeout=6", "network.serve_after
 
 
 def play(config: Config, peers: int, lie: str) -> dict[str, Any]:
-    """Run the peers beside a liar, or without it; return the honest peers' UAR, and who named the liar."""
+    """Run the peers with or without the hostile one; return the honest peers' UAR, and which peers named it."""
     spec = {"graph": {"kind": "random-regular", "peers": peers, "degree": DEGREE}}
     topology, honest, liar = parse(spec, "the benchmark"), list(range(peers - 1)), peers - 1
     memory = dict.fromkeys(honest, 0)
@@ -71,7 +71,7 @@ def play(config: Config, peers: int, lie: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lies", type=lambda text: text.split(","), default=list(DEFAULT), help=f"of {', '.join(ALL)}")
-    parser.add_argument("--peers", type=int, default=8, help="the liar among them (default 8)")
+    parser.add_argument("--peers", type=int, default=8, help="number of peers, the hostile one included (default 8)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default 3)")
     parser.add_argument("--algorithm", default="dfedavg", help="default dfedavg")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the runs")
@@ -95,7 +95,7 @@ def main() -> None:
     if options.json:
         print(json.dumps(results))
         return
-    print("| the liar | honest UAR | less than without it [points] | named by its neighbours | exit codes | memory |")
+    print("| hostile peer | honest UAR | less than without it [points] | named by neighbours | exit codes | memory |")
     print("|---|---|---|---|---|---|")
     for lie, runs in results.items():
         less = np.array([100 * (alone["uar"] - one["uar"]) for alone, one in zip(results[ABSENT], runs)])

@@ -1,7 +1,7 @@
 """Large models, many peers and many rounds on this machine: whether memory, descriptors and disk stay bounded.
 
-Each part starts `p2pser demo` on the synthetic corpus in a folder of its own and prints one line, with the aim and
-whether it is met. Counts and sizes only, no times: another load on the machine changes how long it takes.
+Each part starts `p2pser demo` on the synthetic corpus in a separate folder and prints one line, with the aim and
+whether it is met. It measures counts and sizes, no times: other load on the machine changes the duration only.
 
     python benchmarks/big_and_many.py --part large     # 100 million parameters between 3 peers: 12 GiB of memory
     python benchmarks/big_and_many.py --part rounds    # 10,000 rounds of a tiny model between 3 peers
@@ -52,7 +52,7 @@ def rounds(count: int = 10_000) -> str:
 
 
 def many(peers: int = 64, count: int = 10) -> str:
-    """Many peers in a ring, to the end: neighbours that were taken for dead, though none died."""
+    """Many peers in a ring, to the end: neighbours that were declared dead, though none died."""
     with running(peers, count, patience=HOUR) as run:
         run.reached(1)
         run.reached(count)

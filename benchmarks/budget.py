@@ -1,18 +1,19 @@
-"""What a budget (privacy.epsilon) costs in UAR, what it would take to pay less, and a lower bound by an audit.
+"""The cost of a budget (privacy.epsilon) in UAR, by the number of peers, and a lower bound on epsilon by an audit.
 
     python benchmarks/budget.py --corpus ravdess --data ravdess/ --folds all --seeds 1
 
 **Cost.** Peers of one speaker each, privacy.unit=speaker, a linear model. Rows with the corpus's own peers are whole
-simulated runs. Rows with more ask what the same run would give if more peers like these took part: the mean update of
-the corpus's peers, with the noise, the delta and the divisor of so many. More speakers would also teach more, so these
-rows are a cautious estimate of what so many peers reach, and no proof.
+simulated runs. Rows with more peers estimate the same run with more peers like these: the mean update of the corpus's
+peers, with the noise, the delta and the divisor of so many. More speakers would also improve the model, so these rows
+are a cautious estimate, not a proof.
 
 **Audit.** T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023: units that
-each take part or not by a coin, with updates of the largest norm in directions of their own, through the mechanism
-itself (``private_mean``). The attacker is the colluding minority: it knows the directions, all totals, its own noise.
-It guesses the quarter of units that fit the totals best as in, the quarter that fit least as out. The lower bound on
-epsilon holds with 95 %. The control is the same sum next to without noise, whose bound is what this many guesses can
-show at most. Hyper-parameters were chosen on the same folds, which no epsilon here counts.
+each take part by the toss of a coin, with updates of the largest norm in random directions, through the mechanism
+itself (``private_mean``). The attacker is the colluding minority: it knows the directions, all totals and its own
+noise. It guesses that the quarter of units with the best fit to the totals took part, and that the quarter with the
+worst fit did not. The lower bound on epsilon holds with 95 %. The control is the same sum with almost no noise: its
+bound is the largest that so many guesses can show. Hyper-parameters were chosen on the same folds, which no epsilon
+here accounts for.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def lower_bound(right: int, guesses: int, delta: float, units: int) -> float:
 
 
 def audit(config: Config, seed: int, noise: float | None = None) -> Mapping[str, float]:
-    """Return what the attacker's guesses show of the claimed epsilon. noise : a multiplier in place of the budget's."""
+    """Return the claimed epsilon and its lower bound by the attacker's guesses. noise : replaces the budget's."""
     units = CANARIES + PEERS
     budget = Budget.of(config.with_settings([
         "privacy.unit=speaker", f"privacy.units={units}", f"training.rounds={AUDITED_ROUNDS}",

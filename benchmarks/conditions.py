@@ -1,4 +1,4 @@
-"""How often recordings are said to be outside of a training's recording conditions, fold by fold: held-out clips as
+"""How often recordings are reported as outside of the training's recording conditions, fold by fold: held-out clips as
 they are, and the same clips in the band of a telephone and 20 dB lower.
 
     python benchmarks/conditions.py --corpus emodb --data D/emodb

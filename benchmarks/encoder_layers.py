@@ -1,4 +1,4 @@
-"""Which layers of a speech encoder tell emotions, and what functionals add to them.
+"""Which layers of a speech encoder distinguish emotions, and the gain by functionals beside them.
 
 They are compared on inner folds of training speakers only: of each outer fold (one speaker left out) the other speakers
 are held out in three groups, and a ridge classifier is trained on the rest, with the best of three penalties for each

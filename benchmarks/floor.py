@@ -15,7 +15,7 @@ WARM_UP = 2
 
 
 def measure(config: Any, peers: int, rounds: int) -> dict[str, float]:
-    """Train ``peers`` peers' local steps for ``rounds`` rounds in two fresh processes, exchanging nothing.
+    """Take the local steps of ``peers`` peers for ``rounds`` rounds in two fresh processes, without exchanges.
 
     config: p2pser.config.Config. Returns the seconds a round and the processor milliseconds a peer and round.
     """

@@ -1,8 +1,8 @@
 """How a simulation grows with its peers: seconds and memory of the set-up, a round and the end.
 
-Each point is a process of its own with one thread, in processor seconds, on made-up features (8 clips a peer, one local
-step, a batch of 8).
-Exponents are least-squares slopes of log seconds (or megabytes) against log peers, from --above peers up.
+Each point is a separate process with one thread, in processor seconds, on made-up features (8 clips per peer, one local
+step, a batch of 8). Exponents are least-squares slopes of log seconds (or megabytes) against log peers, from --above
+peers up.
 
     python benchmarks/growth.py [--topologies ring,torus,base-2] [--peers 256,1024,4096,16384] [--hidden 84]
         [--rounds 3] [--no-end] [--limit 600] [--at-once 128] [--json]

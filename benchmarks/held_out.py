@@ -1,8 +1,8 @@
-"""What holding speakers out of training costs and brings: UAR and calibration error on EMO-DB's test speakers.
+"""Cost and gain of holding speakers out of training: UAR and calibration error on EMO-DB's test speakers.
 
 9 peers of one speaker each on a ring, simulated, seed 0, all ten folds, default settings: without held-out speakers,
-and with one in five (``training.held_out``). Calibration errors with 0 and 10 clips heard of the test speaker; scaled:
-by the temperatures on which the peers agreed.
+and with one in five (``training.held_out``). Calibration errors with 0 and 10 enrolled clips of the test speaker;
+scaled: by the temperatures on which the peers agreed.
 
     python benchmarks/held_out.py --data FOLDER
 """

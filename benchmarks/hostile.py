@@ -1,9 +1,9 @@
 """Hostile peers: the UAR that honest peers keep under each attack, by plain averaging and by each robust rule.
 
-3 of 16 peers on a random regular graph of degree 6 send what the attack says; they are placed so that no honest peer
-has more than 2 of them for neighbours, and robust rules have this number as their setting. Simulated. The UAR is of
-every honest peer's own model on the held-out speakers, the mean over peers, folds and seeds. Finished (fold, seed)
-pairs are kept in --out.
+Simulated: 3 of 16 peers on a random regular graph of degree 6 send rows by the attack; they are placed so that no
+honest peer has more than 2 hostile neighbours, and robust rules have this number as their setting. The UAR is that of
+the honest peers' own models on the held-out speakers, the mean over peers, folds and seeds. Finished (fold, seed) pairs
+are kept in --out.
 
     python benchmarks/hostile.py --corpus ravdess --data FOLDER [--folds all] [--seeds 3] [--out runs/hostile] [--json]
 """

@@ -1,4 +1,4 @@
-"""By which statistics features are best scaled, and whether ``features.normalise=auto`` chooses them.
+"""Which statistics scale features best, and whether ``features.normalise=auto`` chooses them.
 
 Corpora are taken as they are, and cut down to shapes in which a speaker's own statistics mislead: few clips, one or two
 emotions of a speaker, a common emotion, and the shape of URDU (29 speakers, 26 of them with clips of one emotion, 17

@@ -1,8 +1,8 @@
 """A network of real peers that is cut in two for minutes and healed, and a peer that is stopped for a minute.
 
-Nobody is started again. Printed: with whom the peers ended, how much their models differ, how long the network took to
-come together again, and drift. The picture shows the consensus distance over time, of all peers and of each part, from
-the sketches of their rows that the peers hand to their launcher after each round.
+No peer is restarted. Printed: which peers agreed at the end, the difference of their models, the time until the network
+was together again, and drift. The picture shows the consensus distance over time, of all peers and of each part, from
+the sketches of their rows that the peers send to their launcher after each round.
 
     python benchmarks/partition.py [--topology random-regular] [--peers 12] [--part 5] [--apart 180] [--stopped 60]
         [--quiet 60] [--seed 0] [--picture partition.png] [--json]
@@ -40,10 +40,10 @@ PACE = 1.0
 EVERY = 0.5
 """Seconds between two points of the picture."""
 TOGETHER = 2.0
-"""The network is together again when its consensus distance is at most so many times its median before the fault."""
+"""The network is together again when its consensus distance is at most this multiple of its median before the fault."""
 
 EXPLAINS = ("dead", "apart", "rejoined", "bye", "paused", "struck", "banned", "refused", "up")
-"""The events that are printed where not all end with exit code 0."""
+"""The events that are printed where not all peers end with exit code 0."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Course:
     distances: dict[str, list[float]] = field(default_factory=dict)
     faults: list[tuple[str, float, float]] = field(default_factory=list)
     rounds: dict[int, int] = field(default_factory=dict)
-    """In which round each peer was when the cut was healed."""
+    """The round of each peer when the cut was healed."""
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -63,7 +63,7 @@ class Course:
         return time.monotonic() - self.began
 
     def watch(self, trial: Trial) -> None:
-        """Take in what the peers tell, and add a point where one is due."""
+        """Receive the peers' records, and add a point where one is due."""
         trial.hear(0.1)
         if len(trial.sketches) < trial.topology.size or (self.seconds and self.now < self.seconds[-1] + EVERY):
             return

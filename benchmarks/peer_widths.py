@@ -1,8 +1,8 @@
 """The gain of peers with models of different width from each other: each size trained with all, and by itself.
 
-On one (fold, seed) of a corpus: all peers together, each with a model of its size; the peers of each size by
-themselves, linked as they are among themselves, on the clips that they hold; and all together with whole models, which
-the narrow ones could not afford. The same rounds and local steps everywhere. Each model is the final consensus's.
+On one (fold, seed) of a corpus: all peers together, each with a model of its width; the peers of each width by
+themselves, with the links between them, on their own clips; and all together with whole models, which narrow peers
+could not afford. Rounds and local steps are the same in all. Each model is that of the final consensus.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What peers on this machine cost: start, memory, a round beside its floor, bytes, and the transport alone.
+"""The cost of peers on one machine: start, memory, a round and its floor, bytes, and the transport alone.
 
 Every figure is the median of several runs of `p2pser demo` on the synthetic corpus (whose features are computed
-once before), each in a fresh folder, watched from outside: its processes through /proc, its rounds through the
+before), each in a fresh folder and observed from outside: its processes through /proc, its rounds through the
 metrics.jsonl of each peer. One table on standard output, and one JSON document with --json.
 
     python benchmarks/peers.py                       # everything: some minutes, nothing else running
@@ -80,7 +80,7 @@ def start_and_memory(peers: int) -> dict[tuple[str, str], float]:
 
 
 def rounds_and_bytes(peers: int, local_steps: int, rounds: int) -> dict[tuple[str, str], float]:
-    """A round and what its exchange costs, beside the same local work without any exchange.
+    """A round and the cost of its exchange, beside the same local work without exchanges.
 
     The floor is measured before and after, since the machine may get faster or slower meanwhile. With LIGHT rounds
     checkpoints are measured too, by a second run that takes one every round.
@@ -131,13 +131,13 @@ def transport_alone(size: int, exchanges: int) -> dict[tuple[str, str], float]:
 
 
 def memory_of_rows(size: int, exchanges: int) -> dict[tuple[str, str], float]:
-    """What a pair of peers (degree 1) holds at its peak to exchange rows of ``size`` bytes, beyond the row itself."""
+    """The memory that a pair of peers takes at its peak to exchange rows of ``size`` bytes, beyond the row itself."""
     return {(f"memory, rows of {size / 2**20:g} MiB", "rows"): transport.measure("p2pser", size, exchanges)["rows"]}
 
 
 def measured(parts: list[Callable[[], dict[tuple[str, str], float]]], repeats: int,
              say: Callable[[str], None]) -> list[Figure]:
-    """Run every part so often, in turn, so that a slow minute of the machine does not fall on one part alone."""
+    """Run all parts in turn, ``repeats`` times, so that a slow minute of the machine affects all of them."""
     figures: dict[tuple[str, str], Figure] = {}
     for repeat in range(repeats):
         for part in parts:

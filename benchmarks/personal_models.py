@@ -1,10 +1,9 @@
-"""The gain and the cost of parameters of a peer's own: on other clips of its speakers, and on unseen speakers.
+"""The gain and the cost of personal parameters: on other clips of a peer's speakers, and on unseen speakers.
 
-Of each peer's clips a share is held out from its training, drawn within each speaker and emotion. The predictions of
-the peer's model for them count as *own speakers*; those for the test fold's speakers, whom no peer has, as *unseen*.
-Features that are normalised by speaker are so before a peer's clips are split, by all of a speaker's clips: a clip is
-scaled the same whether it trains or is held out. The figure of each way is the mean over the peers of their models'
-UAR, so that every peer counts the same.
+A share of each peer's clips is held out from its training, drawn within each speaker and emotion. The predictions of
+the peer's model for them count as *own speakers*, those for the test fold's speakers, which no peer has, as *unseen*.
+Features are normalised by speaker before a peer's clips are split, so a clip is scaled the same whether it trains or is
+held out. The figure of each way is the mean UAR of the peers' models, so that every peer has the same weight.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "local head": ("gossip.share=body",),
     "local first layer": ("gossip.share=upper",),
 }
-"""What is shared, by name; ``, fine-tuned`` is appended for the personal models of each, ``alone`` is local-only."""
+"""The settings of each way; ``, fine-tuned`` is appended for its personal models, and ``alone`` is local-only."""
 ALONE = "alone"
 
 

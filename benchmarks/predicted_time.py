@@ -1,9 +1,9 @@
 """The simulated clock beside real peers over shaped links in network namespaces: predicted and measured seconds.
 
 Each peer is a process in a namespace of its own; a token bucket gives its line a rate, a relay the latency
-(shaped_links.py). Local steps take a given time (a pause), so that the machine's load matters little. What a round
-costs beside them is fitted on one setting, a ring of 4 over unshaped links, and no other. Seconds are from the end of
-the first round to the end of the last, of the peer that ends last. Needs root, ip, tc and TUN devices.
+(shaped_links.py). Local steps take a given time (a pause), so that the machine's load has little effect. The further
+cost of a round is fitted on one setting only, a ring of 4 over unshaped links. Seconds are from the end of the first
+round to the end of the last, of the peer that ends last. Needs root, ip, tc and TUN devices.
 
     python benchmarks/predicted_time.py [--rounds 12] [--only WORD] [--json]
 """

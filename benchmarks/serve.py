@@ -1,5 +1,5 @@
-"""``p2pser serve`` under load: 200 requests of a clip, 8 at once, alone and beside 64 clients that send a byte now and
-then; and the memory while 2 GB are uploaded.
+"""``p2pser serve`` under load: 200 requests with a clip, 8 at once, alone and beside 64 clients that send a byte every
+quarter of a second; and the memory while 2 GB are uploaded.
 
     python benchmarks/serve.py MODEL_DIR CLIP
 """

@@ -1,7 +1,7 @@
 """Network namespaces whose links have a rate and a latency, without the kernel's netem. Needs root.
 
-Each peer has a namespace with a TUN device. What it sends passes a token bucket (tc tbf), and a relay process hands
-each packet to the receiver's device after the latency: so TCP sees both as on a real line.
+Each peer has a namespace with a TUN device. Its packets pass a token bucket (tc tbf), and a relay process writes each
+to the receiver's device after the latency, so that both act on TCP as on a real line.
 """
 
 from __future__ import annotations

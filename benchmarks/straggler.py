@@ -1,8 +1,9 @@
-"""A straggler: simulated seconds until the UAR of the consensus model is 95 % of pooled's, in and out of lock-step.
+"""A straggler: simulated seconds until the UAR of the consensus model is 95 % of that of pooled training, by
+synchronous and asynchronous algorithms.
 
-Peer 3's local steps take five times as long as the others' (0.05 s a step, links of a WAN). Each scheme takes its
-learning rate from inner folds of training speakers; UAR over time is the mean over folds and seeds of the consensus
-model's, and so is pooled's. The same without a straggler beside it. Finished runs are kept in --out.
+Peer 3's local steps take five times as long as the others' (0.05 s per step, links of a WAN). Each scheme's learning
+rate is chosen on inner folds of training speakers; UAR over time is the mean over folds and seeds of the consensus
+model's. The same runs without a straggler stand beside it. Finished runs are kept in --out.
 
     python benchmarks/straggler.py --corpus ravdess --data FOLDER --peers 20 [--folds all] [--seeds 3] [--json]
 """

@@ -1,7 +1,7 @@
-"""The transport alone: two processes that exchange rows both ways, over p2pser's links and over plain pyzmq.
+"""The transport alone: two processes that exchange rows in both directions, over p2pser's links and plain pyzmq.
 
-Plain pyzmq is the floor: DEALER and ROUTER, frames of 64 KiB or of p2pser's largest chunk, CURVE, and nothing else (no
-header, credits, liveness or acknowledgement).
+Plain pyzmq is the floor: DEALER and ROUTER, frames of 64 KiB or of p2pser's largest chunk, and CURVE, without header,
+credits, liveness or acknowledgement.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Peers of different width: the gain of each size from training with the others instead of among its own kind.
+"""Peers of different width: the gain of each width by training with all peers instead of peers of its width only.
 
-8 peers on a ring, 4 of a quarter, 2 of half and 2 of the whole width, share the training speakers; simulated. UAR (a)
-of each size's model on the held-out speakers; differences are means over seeds, paired, with 95 % intervals by
-resampling of speakers. Finished (fold, seed) pairs are kept in --out.
+Simulated: 8 peers on a ring, 4 of a quarter, 2 of half and 2 of the whole width, share the training speakers. UAR (a)
+is that of each width's model on the held-out speakers; differences are paired means over seeds, with 95 % intervals by
+resampling of speakers. Finished (fold, seed) pairs are kept in --out. The default corpus is the synthetic one.
 
     python benchmarks/widths.py --corpus ravdess --data FOLDER [--folds all] [--seeds 3] [--out runs/widths] [--json]
 """

@@ -1,4 +1,4 @@
-"""What happens to a network in scripts/chaos, and when: a pure function of a seed."""
+"""The plan of faults of scripts/chaos: a pure function of a seed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FAULTS = {
     "cut": "a part of the network is cut off from the rest, and joined again later",
     "one-way": "a link carries nothing one way, until it is healed",
     "break": "the connections between two peers are reset",
-    "delay": "all that a peer sends and receives is late",
-    "lose": "a share of what a peer sends and receives is lost, and sent again by TCP",
+    "delay": "all packets of a peer are delayed, in both directions",
+    "lose": "a share of a peer's packets is lost, and sent again by TCP",
     "slow": "a peer's links carry few bytes a second",
     "disk": "a peer's disk is full, until room is made",
     "tear": "a peer is killed, its newest checkpoint is cut short, and it is started again",
     "delete": "a peer is killed, its folder is deleted, and it is started again",
-    "hostile": "a peer is started again as a liar; once, and to the end",
+    "hostile": "a peer is started again as a hostile one; once, and to the end",
 }
-"""The faults, and what each is."""
+"""The faults, and their meanings."""
 LINKS = ("cut", "one-way", "break", "delay", "lose", "slow")
 """Faults of links: they may hit a peer that another fault holds."""
 SHAPED = ("delay", "lose", "slow")
@@ -35,9 +35,9 @@ SHAPED = ("delay", "lose", "slow")
 class Fault:
     """One event of a plan.
 
-    at : seconds after the beginning. kind : one of ``FAULTS``. peers : whom it hits; for links their ends, for a cut
-    the part that is cut off. seconds : how long it lasts. amount : a delay [s], a share lost, a rate [B/s], or the
-    number of a lie.
+    at : seconds after the beginning. kind : of ``FAULTS``. peers : the affected peers; of links their ends, of a cut
+    the part that is cut off. seconds : the duration. amount : a delay [s], a share lost, a rate [B/s], or the number of
+    a lie.
     """
 
     at: float
@@ -58,9 +58,9 @@ def plan(topology: Topology, seed: int, seconds: float, every: float, dead_after
 
     Parameters
     ----------
-    topology, seed : the network, and what the draws depend on.
+    topology, seed : the network, and the seed of the draws.
     seconds, every : the length of the plan, and the time between two faults [s].
-    dead_after : the network's setting: faults last from a moment to twice as long.
+    dead_after : ``network.dead_after`` [s]: faults last for .1 to 2 times as long.
     kinds : the faults to draw from, equally often.
     """
     draw = np.random.default_rng([seed, topology.size])

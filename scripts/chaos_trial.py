@@ -1,4 +1,4 @@
-"""A network under a plan of faults: carries the plan out, and finds out what it did to the run."""
+"""A network under a plan of faults: the execution of the plan, and its effect on the run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Disks:
 
 @dataclass
 class Happened:
-    """A fault that was carried out: from ``began`` to ``ended`` (None: it still lasts), on the clock of records."""
+    """An executed fault: from ``began`` to ``ended`` (None: it still lasts), on the clock of records."""
 
     fault: Fault
     began: float
@@ -74,7 +74,7 @@ class Happened:
 
 @dataclass
 class Chaos:
-    """Carries out a plan on a trial, and keeps what is needed for the verdict."""
+    """Executes a plan on a trial, and records the facts for the verdict."""
 
     trial: Trial
     folder: Callable[[int], Path]
@@ -86,7 +86,7 @@ class Chaos:
     descriptors: dict[int, list[int]] = field(default_factory=dict)
     """The open descriptors of each peer's latest process, at each look."""
     unexpected: list[str] = field(default_factory=list)
-    """Ends of processes that nobody asked for."""
+    """Ends of processes that no fault caused."""
     _due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     _asked: set[int] = field(default_factory=set)
     """Peers that were killed or interrupted, and have not been started again."""
@@ -102,7 +102,7 @@ class Chaos:
         return [i for i in self.trial.everybody if i not in self.liars]
 
     def disturbed_at_the_end(self, dead_after: float) -> bool:
-        """Whether a fault lasted, or its end was recent, when the first peer ended: somebody may have been missing."""
+        """Whether a peer may have been missing when the first ended: a fault lasted, or had ended shortly before."""
         first = min((one["heard"] for one in self.trial.told("ended")), default=math.inf)
         return any(one.ended is None or one.ended + dead_after + STARTS_WITHIN > first for one in self.happened)
 
@@ -249,7 +249,7 @@ class Chaos:
                 if one.ended is None and one.fault.kind == "restart" and one.fault.peers == (peer,):
                     self._end(one)
         elif peer not in self.liars and code not in (0, 3):
-            why = self.trial.story.failures.get(peer, "no reason told: a traceback")
+            why = self.trial.story.failures.get(peer, "no reason: a traceback")
             self.unexpected.append(f"peer {peer} ended with exit code {code}: {why}")
             self.say(self.unexpected[-1])
 
@@ -295,7 +295,7 @@ def empty(folder: Path) -> None:
 # The verdict ----------------------------------------------------------------------------------------------------
 
 def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
-    """Return the longest time without a round of a peer to which nothing happened, since the last fault; and where."""
+    """Return the longest time without a round of an undisturbed peer, since the last fault; and where."""
     longest, where = 0.0, ""
     for me in chaos.honest:
         before: float | None = None
@@ -316,13 +316,13 @@ def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
 
 
 def _disturbed(chaos: Chaos, me: int, begin: float, end: float, slack: float) -> bool:
-    """Whether something happened to a peer's own process in a time."""
+    """Whether a fault hit a peer's own process in a time."""
     return any(me in one.fault.peers and one.fault.kind not in LINKS
                and one.began < end and (one.ended is None or one.ended + slack > begin) for one in chaos.happened)
 
 
 def false_deaths(chaos: Chaos, dead_after: float) -> list[str]:
-    """Return the deaths that a peer told of a neighbour to which, and to the link to which, nothing had happened."""
+    """Return the reported deaths of neighbours without a fault of the neighbour or of the link."""
     found = []
     for record in chaos.trial.story.records:
         if record.get("kind") != "dead":
@@ -346,7 +346,7 @@ def concerns(chaos: Chaos, fault: Fault, me: int, other: int) -> bool:
 
 
 def leaks(chaos: Chaos) -> list[str]:
-    """Return what peers left behind: unfinished files, and descriptors that grew in number."""
+    """Return the leaks of the peers: unfinished files, and growing numbers of descriptors."""
     found = [f"{path.name} of peer {i}" for i in chaos.honest if i in chaos.trial.gone
              for path in chaos.folder(i).rglob(".partial-*")]
     for pid, counts in chaos.descriptors.items():

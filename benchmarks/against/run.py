@@ -1,12 +1,12 @@
 """p2pser beside gossipy, decentralizepy, Flower's simulation, pfl and krum, and beside plain loops, on the same job.
 
-The same model, batch, number of local steps, optimiser and shapes of clips in all; nothing is evaluated; one thread and
-one processor each, where a row does not name more. The systems take turns, each run in a process of its own, so that a
-slow minute of the machine falls on all of them. Each system has an environment of its own, made on the first call. A
-system that cannot be had or run costs its own rows, which say why.
+All systems have the same model, batch, number of local steps, optimiser and shapes of clips, evaluate nothing, and use
+one thread and one processor unless a row names more. The systems take turns, each run in a separate process, so that a
+slow minute of the machine affects all of them. Each system has a virtual environment, made on the first call. The rows
+of a system that cannot be installed or run give the reason.
 
-Every run's figures are kept in --results, one file each: an interrupted call goes on where it stopped. Figures belong
-to one version of p2pser's code.
+The figures of each run are kept in a file in --results: the next call continues an interrupted one. Figures belong to
+one version of p2pser's code.
 
     python benchmarks/against/run.py                                  # everything
     python benchmarks/against/run.py --models mlp --peers 100 --systems p2pser,gossipy --repeats 5
@@ -36,8 +36,8 @@ from systems import DRIVERS, NETWORKS, ROOT, SIMULATORS, Missing, System, prepar
 
 FOUND = "FIGURES "
 ROUNDS = {8: 40, 100: 10, 1000: 2}
-"""Measured rounds by the number of peers; others: 1000 / peers, between 2 and 40. So many that p2pser chooses how many
-peers take their steps at once by a measurement, as it does in runs of usual length (training.at_once).
+"""Measured rounds by the number of peers; for other numbers 1000 / peers, between 2 and 40. They suffice for p2pser to
+measure how many peers take their steps at once, as in runs of usual length (training.at_once).
 """
 
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
@@ -45,7 +45,7 @@ THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THR
 
 @dataclass(frozen=True)
 class Cell:
-    """What systems do in turns: the model, the number of peers, and whether these are processes."""
+    """One job of the systems: the model, the number of peers, and whether these are processes."""
 
     model: str
     peers: int
@@ -143,7 +143,7 @@ def version() -> str:
 
 
 def turns(given: argparse.Namespace) -> Iterator[tuple[Cell, System, int]]:
-    """Yield what is run, in order: in each cell the systems alternate, and who begins alternates too."""
+    """Yield the runs in order: in each cell the systems alternate, and so does the system that begins."""
     for cell in cells(given):
         systems = chosen(cell.systems, given.systems)
         for repeat in range(given.repeats):

@@ -1,4 +1,4 @@
-"""The systems beside p2pser, each with an environment of its own that is made here."""
+"""The systems beside p2pser, and the virtual environment of each."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Source:
 
 @dataclass(frozen=True)
 class System:
-    """A system, or another way to run one.
+    """A system, or another way to run it.
 
-    environment : whose environment it runs in; empty: the environment that runs this benchmark. requires : what pip
-    installs into it. python : the oldest and the newest minor version of Python 3 that it takes. cores : processors
-    that all of its processes have together.
+    environment : the name of its environment; empty: that of this benchmark. requires : the packages that pip installs
+    into it. python : the oldest and the newest minor version of Python 3 that it supports. cores : number of processors
+    of all its processes together.
     """
 
     name: str
@@ -52,7 +52,7 @@ class System:
 
 GOSSIPY = Source("https://github.com/makgyver/gossipy", "ea85ab1da0048df41df82ba958a635dd968f1f01")
 DECENTRALIZEPY = Source("https://github.com/sacs-epfl/decentralizepy", "a5d46be907bc745652d5482c34117be388324439", True)
-# gossipy names versions of 2021, which no present Python takes: their present releases.
+# gossipy requires versions of 2021, which no current Python supports; these are the current releases.
 AROUND_GOSSIPY = ("numpy", "scipy", "scikit-learn", "pandas", "networkx", "rich", "dill", "requests", "tqdm",
                   "matplotlib")
 FLOWER = ("flwr[simulation]==1.42.0",)
