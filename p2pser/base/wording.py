@@ -1,10 +1,26 @@
-"""Numbers, sizes and durations as short text, the same in every table and view; and numbers out of text."""
+"""Numbers, sizes and durations as short text, the same in every table and view; numbers and lists out of text."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Collection, Sequence
+
+COMMA = re.compile(r",(?![^\[]*\])")
+"""A comma between the parts of a list, outside brackets."""
+
+
+def listed(text: str | None) -> list[str]:
+    """Return the parts of ``a,b`` or ``[a,b]``, without empty ones. A comma inside the brackets of a part stays.
+
+    >>> listed("ring, star"), listed("[a:x=[1,2],b]"), listed(None)
+    (['ring', 'star'], ['a:x=[1,2]', 'b'], [])
+    """
+    parts = [part.strip() for part in COMMA.split(text or "")]
+    if len(parts) == 1 and parts[0].startswith("[") and parts[0].endswith("]"):
+        parts = [part.strip() for part in COMMA.split(parts[0][1:-1])]
+    return [part for part in parts if part]
 
 
 def number(value: float | None, form: str) -> str:

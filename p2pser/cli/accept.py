@@ -6,20 +6,21 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import json_option, note, print_findings, print_json
+from p2pser.cli.common import SEVERAL, json_option
+from p2pser.cli.output import note, print_findings, print_json
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--data", type=click.Path(path_type=Path), required=True, metavar="PATH|none",
-              help="Folder or manifest of this site's recordings; none: it only relays.")
+              help="Folder or manifest of this site's recordings; none: this site only relays.")
 @click.option("--address", metavar="tcp://HOST:PORT|none",
-              help="Where the neighbours dial this site; none: they cannot, it dials them.  [default: this machine's "
-                   "address, port network.base_port + ID]")
+              help="Address at which the neighbours dial this site; none: it cannot be dialled, and dials them.  "
+                   "[default: this machine's address, port network.base_port + ID]")
 @click.option("--listen", metavar="tcp://HOST:PORT",
-              help="Where it listens, if that is not the port of --address.")
+              help="Address at which this site listens.  [default: the port of --address, on all interfaces]")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
-              help="A setting of this site's own, such as corpus.map=irate=anger (may be given several times).")
+              help=f"Override one setting, of this site only, such as corpus.map=irate=anger {SEVERAL}.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of this site's files and results.  [default: RUN-peer-ID]")
 @json_option
@@ -28,7 +29,7 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
     """Accept an invitation: make this site's key, check its recordings, and write the reply to send back.
 
     Writes OUT/peer.key (which stays here), OUT/run.yaml (the run as this site runs it) and OUT/reply.yaml. Nothing of
-    the recordings is in the reply. Give the command again to change the address or the folder: the key stays.
+    the recordings is in the reply. To change the address or the recordings, repeat the command: the key stays.
 
     Example: p2pser accept invitation-1.yaml --data my-clips/ --address tcp://ser.example.org:5700
     """
@@ -37,23 +38,23 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
     from p2pser.base.signing import fingerprint
     from p2pser.peer import acceptance, invitation
 
-    one = invitation.read_invitation(file, datetime.now(timezone.utc).date())
-    folder = (out or Path(f"{one.run}-peer-{one.peer}")).expanduser().absolute()
-    note(f"{one.site} is invited as peer {one.peer} to the run {one.run} of {len(one.sites)} sites: "
-         f"{', '.join(one.sites)}")
-    note(f"signed by {fingerprint(one.by)}: compare this fingerprint with its author by telephone")
-    site = acceptance.site_of(one, folder, data, settings)
+    invited = invitation.read_invitation(file, datetime.now(timezone.utc).date())
+    folder = (out or Path(f"{invited.run}-peer-{invited.peer}")).expanduser().absolute()
+    note(f"{invited.site} is invited as peer {invited.peer} to the run {invited.run} of {len(invited.sites)} sites: "
+         f"{', '.join(invited.sites)}")
+    note(f"signed by {fingerprint(invited.by)}: compare this fingerprint with its author by telephone")
+    site = acceptance.site_of(invited, folder, data, settings)
     for sentence in site.sentences:
         note(sentence)
     checked = [finding.document() for finding in site.findings]
     if not as_json:
         print_findings(checked)
     fits = all(finding.fits for finding in site.findings)
-    reply = acceptance.accept(one, site, address, listen) if fits else None
+    reply = acceptance.accept(invited, site, address, listen) if fits else None
     own = "" if reply is None else fingerprint(reply["signed"]["by"])
     if as_json:
-        print_json({"run": one.run, "peer": one.peer, "site": one.site, "author": fingerprint(one.by), "fits": fits,
-                    "address": reply and reply["address"], "fingerprint": own, "out": str(folder),
+        print_json({"run": invited.run, "peer": invited.peer, "site": invited.site, "author": fingerprint(invited.by),
+                    "fits": fits, "address": reply and reply["address"], "fingerprint": own, "out": str(folder),
                     "site_checks": checked})
     if not fits:
         note("Next: mend what is marked MEND, and give this command again; nothing was written.")
@@ -64,4 +65,4 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
     where = folder / invitation.REPLY
     note(f"Next: send {where} to the author, and tell the fingerprint by telephone; {folder / acceptance.SITE_KEY} "
          "stays here. With the topology file that comes back:\n"
-         f"  p2pser peer --id {one.peer} --run {folder / invitation.RUN} --topology {invitation.TOPOLOGY} --check")
+         f"  p2pser peer --id {invited.peer} --run {folder / invitation.RUN} --topology {invitation.TOPOLOGY} --check")

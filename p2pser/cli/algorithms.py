@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from p2pser.base.registry import Origin
-from p2pser.cli.common import json_option, print_json
+from p2pser.cli.common import json_option
+from p2pser.cli.output import print_json, print_table
 
 
 @click.command()
@@ -31,7 +32,10 @@ def algorithms(name: str | None, as_json: bool) -> None:
     elif name is not None:
         _explain(facts[0])
     else:
-        _list(facts)
+        print_table(("algorithm", "what it does", "hyper-parameters"), [
+            (each["name"], each["about"],
+             ", ".join(f"{parameter['name']}={parameter['default']}" for parameter in each["parameters"]))
+            for each in facts], left=(0, 1, 2), folded=True)
 
 
 def _facts(name: str, kind: type, origin: Origin, parameters: list[dict[str, Any]]) -> dict[str, Any]:
@@ -45,17 +49,3 @@ def _explain(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['name']}: {facts['description']}")
     for parameter in facts["parameters"]:
         click.echo(f"\ngossip.parameters.{parameter['name']} (default {parameter['default']}): {parameter['about']}")
-
-
-def _list(facts: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("algorithm", "what it does", "hyper-parameters"):
-        table.add_column(column)
-    for algorithm in facts:
-        parameters = ", ".join(f"{each['name']}={each['default']}" for each in algorithm["parameters"])
-        table.add_row(algorithm["name"], algorithm["about"], parameters)
-    Console(highlight=False, emoji=False, markup=False).print(table)

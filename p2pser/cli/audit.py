@@ -1,4 +1,4 @@
-"""``p2pser audit``: what a neighbour learns of a peer's recordings."""
+"""``p2pser audit``: what a neighbour learns about a peer's recordings."""
 
 from __future__ import annotations
 
@@ -6,48 +6,42 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import (
-    RunOptions,
-    json_option,
-    listed,
-    note,
-    print_json,
-    print_table,
-    run_options,
-    which_corpus,
-)
+from p2pser.base.wording import listed
+from p2pser.cli.common import SEVERAL, RunOptions, json_option, run_options, seeds_option, which_corpus
 from p2pser.cli.kinds import Source, writable
+from p2pser.cli.output import note, print_json, print_table
 
 
 def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
-    if not all(part.isdecimal() and int(part) for part in listed(value)) or not listed(value):
-        raise click.BadParameter(f"{value!r}: write rounds from 1 on, such as 1,3,10")
-    return tuple(map(int, listed(value)))
+    rounds = listed(value)
+    if not rounds or not all(part.isdecimal() and int(part) for part in rounds):
+        raise click.BadParameter(f"{value!r} must be numbers of rounds from 1 on: write, for example, 1,3,10")
+    return tuple(map(int, rounds))
 
 
 @click.command()
-@click.option("--before", is_flag=True, help="Audit the settings in simulation, before anything is sent.")
+@click.option("--before", is_flag=True,
+              help="Audit the settings by a simulated run, before anything is sent (required: recorded runs cannot be "
+                   "audited yet).")
 @click.option("--after-rounds", "seen", default="1,3,10", show_default=True, metavar="N,...", callback=_rounds,
-              help="Numbers of rounds after which the attacks are made.")
+              help="Numbers of rounds after which the attacker attacks.")
 @click.option("--colluding", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Number of neighbours of the attacked peer that put together what they receive.")
+              help="Number of neighbours of the attacked peer that combine what they receive.")
 @click.option("--rejoins", is_flag=True,
-              help="These neighbours have lost their state, and ask the attacked peer for the run's.")
+              help="The colluding neighbours rejoin without their state, and request the run's from the attacked peer.")
 @click.option("--shadow", "shadows", multiple=True, metavar="NAME[=PATH]|PATH",
-              help="A corpus from which the attacker learns what women, men and languages sound like (may be given "
-                   "several times).")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Number of runs, counted from --seed on.")
-@click.option("--card", type=Source(file_okay=False), metavar="MODEL",
-              help="Model directory that was trained with these settings: its card records the result.")
+              help=f"A corpus from which the attacker learns to tell sexes and languages apart {SEVERAL}.")
+@seeds_option(1)
+@click.option("--card", type=Source(file_okay=False), metavar="MODEL_DIR",
+              help="Model directory that was trained with these settings: the result is written into its card.")
 @json_option
 @run_options("ring")
 def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: int, rejoins: bool,
           shadows: tuple[str, ...], seeds: int, card: Path | None, as_json: bool) -> None:
-    """Find out what a neighbour learns of a peer's recordings, by attacks on the messages that it receives.
+    """Measure what a neighbour learns about a peer's recordings, by attacks on the messages that it receives.
 
-    All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. Exits with 1 where
-    an attack finds more than privacy.limits allow.
+    All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. The exit code is 1
+    where an attack finds more than privacy.limits allow.
 
     Example: p2pser audit --before --topology ring --peers 24
     """
@@ -79,16 +73,16 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     federation = federate(config, graph.size, hub=graph.hub, progress=True)
     held = [shadow(config, federation.labels, *corpus) for corpus in corpora]
     with progress("audit", seeds) as bar:
-        found = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
+        result = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
                     shadows=held, progress=lambda done: bar(done, "run"))
-    write(found, folder)
+    write(result, folder)
     if card is not None:
-        into_card(found, card)
+        into_card(result, card)
     if as_json:
-        print_json({**found.to_dict(), "out": str(folder)})
+        print_json({**result.to_dict(), "out": str(folder)})
     else:
-        print_table(HEAD, text_rows(found))
-        for sentence in (verdict(found), *found.notes):
+        print_table(HEAD, text_rows(result))
+        for sentence in (verdict(result), *result.notes):
             click.echo(sentence)
     note(f"written to {folder}: {', '.join(FILES)}")
-    raise click.exceptions.Exit(1 if found.exceeded else 0)
+    raise click.exceptions.Exit(1 if result.exceeded else 0)

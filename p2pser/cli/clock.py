@@ -1,4 +1,4 @@
-"""Options that say what local steps and messages of a simulated run cost in time."""
+"""Options for the simulated time of a run: lines, devices, slow peers, and peers that leave and return."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pser.base.wording import listed
+from p2pser.cli.common import SEVERAL
 from p2pser.cli.kinds import Number, Source
 
 if TYPE_CHECKING:
@@ -23,13 +25,13 @@ LINES_HELP = "lan, wan, dsl, 4g or phone"
 
 
 def for_peers(text: str, read: Callable[[str], T], example: str) -> tuple[T | None, dict[int, T]]:
-    """Return what ``VALUE,PEER:VALUE,FIRST-LAST:VALUE`` says: of all others (None where nothing), and of single peers.
+    """Return the values of ``VALUE,PEER:VALUE,FIRST-LAST:VALUE``: that of all other peers, or None, and those by peer.
 
-    Raises click.BadParameter for another form; ``read`` raises ValueError for a value that is none.
+    Raises click.BadParameter for another form, and where ``read`` raises ValueError for a value.
     """
     default: T | None = None
     of: dict[int, T] = {}
-    for part in (part.strip() for part in text.split(",")):
+    for part in listed(text):
         match = re.fullmatch(r"(?:(\d{1,7})(?:-(\d{1,7}))?:)?([^:]+)", part)
         if match is None or (match[1] is None and default is not None):
             raise click.BadParameter(f"{text!r}: write {example}")
@@ -45,7 +47,7 @@ def for_peers(text: str, read: Callable[[str], T], example: str) -> tuple[T | No
 
 
 def named(of: Mapping[str, T], what: str) -> Callable[[str], T]:
-    """Return what reads a name of a table."""
+    """Return a function that reads a name as the value of a table; it raises ValueError for an unknown name."""
     def read(name: str) -> T:
         from p2pser.base.errors import nearest
 
@@ -57,7 +59,9 @@ def named(of: Mapping[str, T], what: str) -> Callable[[str], T]:
 
 
 def clock_options(command: F) -> F:
-    """Add the options of simulated time, and pass ``clock(seed) -> Clock`` and ``timed``, whether any was given."""
+    """Add the options of simulated time; the command gets ``clock(seed, peers)``, which makes the Clock, and ``timed``,
+    whether one of the options was given.
+    """
     @functools.wraps(command)
     def call(*args: Any, network: str | None, links: Path | None, devices: str | None, step_seconds: float,
              slow: dict[int, float], **others: Any) -> Any:
@@ -68,18 +72,18 @@ def clock_options(command: F) -> F:
 
     for option in reversed((
         click.option("--network", metavar="LINE[,PEER:LINE...]",
-                     help=f"Lines of the peers: {LINES_HELP} (default lan), and others for single peers, such as "
-                          "dsl,0:lan,3-5:4g."),
+                     help=f"Lines of the peers: {LINES_HELP}; of single peers as in dsl,0:lan,3-5:4g.  "
+                          "[default: lan]"),
         click.option("--links", type=Source(dir_okay=False), metavar="CSV",
-                     help="What is known of single ways between peers, beside their lines: a file with the columns "
-                          "from,to,latency_ms,mbit."),
+                     help="Known latency and rate of single links, in the place of the peers' lines: a file with the "
+                          "columns from,to,latency_ms,mbit."),
         click.option("--devices", metavar="DEVICE[,PEER:DEVICE...]",
-                     help="Devices of the peers: server, desktop (default), laptop, phone or board, such as "
-                          "laptop,0:server."),
+                     help="Devices of the peers: server, desktop, laptop, phone or board; of single peers as in "
+                          "laptop,0:server.  [default: desktop]"),
         click.option("--step-seconds", type=Number(min=0, min_open=True), default=0.05, show_default=True,
                      help="Simulated seconds of a local step on a desktop."),
         click.option("--slow", multiple=True, metavar="PEER:FACTOR", callback=_slow,
-                     help="Make the local steps of a peer slower by this factor (may be given several times)."),
+                     help=f"Make the local steps of a peer slower by this factor {SEVERAL}."),
     )):
         call = option(call)
     return call  # type: ignore[return-value]
@@ -87,26 +91,27 @@ def clock_options(command: F) -> F:
 
 def clock_of(network: str | None, ways: Path | None, devices: str | None, step_s: float, slow: Mapping[int, float],
              seed: int, peers: int) -> Clock:
-    """Return the clock that the options mean. Raises ConfigError where one names a peer that does not exist."""
+    """Return the clock of these options. Raises ConfigError where an option names a peer that does not exist."""
     from p2pser.base.errors import ConfigError
     from p2pser.cli.clock_files import read_ways
     from p2pser.simulation.clock import DEVICES, Clock
     from p2pser.simulation.links import LINES, Links
 
     line, lines = for_peers(network or "lan", named(LINES, "simulated network"), "dsl, or dsl,0:lan,3-5:4g")
-    factor, factors = for_peers(devices or "desktop", named(DEVICES, "device"), "laptop, or laptop,0:server")
+    ordinary, factors = for_peers(devices or "desktop", named(DEVICES, "device"), "laptop, or laptop,0:server")
     beyond = [peer for peer in (*lines, *factors, *slow) if peer >= peers]
     if beyond:
-        raise ConfigError(f"--network, --devices or --slow name peer {beyond[0]}: there are {peers} peers, from 0 to "
-                          f"{peers - 1}")
-    ordinary = factor or 1.0
-    relative = {peer: one / ordinary for peer, one in factors.items()}
-    return Clock(step_s * ordinary, relative | {peer: one * relative.get(peer, 1.0) for peer, one in slow.items()},
+        raise ConfigError(f"--network, --devices or --slow name peer {beyond[0]}, which does not exist: name peers "
+                          f"from 0 to {peers - 1}")
+    ordinary = ordinary or 1.0
+    relative = {peer: factor / ordinary for peer, factor in factors.items()}
+    return Clock(step_s * ordinary,
+                 relative | {peer: factor * relative.get(peer, 1.0) for peer, factor in slow.items()},
                  links=Links(line or LINES["lan"], lines, read_ways(ways, peers) if ways else {}), seed=seed)
 
 
 def churn_of(text: str, seed: int, peers: int) -> Churn:
-    """Return what ``--churn`` means. Raises ConfigError for a file of another form."""
+    """Return the absences that ``--churn`` describes. Raises ConfigError for a file of another form."""
     from p2pser.cli.clock_files import read_trace
     from p2pser.simulation.churn import Churn
 

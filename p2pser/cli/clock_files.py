@@ -1,4 +1,4 @@
-"""The files of a simulated clock: single ways between peers, and when peers leave and return."""
+"""The files of a simulated clock: single links between peers, and the times at which peers leave and return."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ TRACE = ("peer", "leaves_s", "returns_s")
 
 
 def read_ways(path: Path, peers: int) -> dict[Edge, Way]:
-    """Return the ways of a CSV file, by (dst, src); a way given in one direction only holds for both.
+    """Return the links of a CSV file, by (dst, src); a link given in one direction only holds for both.
 
-    Raises ConfigError where the file is not of this form, or names a peer that does not exist.
+    Raises ConfigError where the file has another form, or names a peer that does not exist.
     """
     from p2pser.simulation.links import Way
 
-    found: dict[Edge, Way] = {}
+    ways: dict[Edge, Way] = {}
     for number, row in _rows(path, WAYS, "the links"):
         src, dst = (_peer(row[name], peers, path, number) for name in WAYS[:2])
         latency, rate = (_number(row[name], name, path, number) for name in WAYS[2:])
-        if (dst, src) in found or src == dst or rate == 0:
-            raise ConfigError(f"the links {path}, line {number}: from {src} to {dst} is given twice, leads to itself "
-                              "or carries nothing: give each way once, with a rate above 0")
-        found[dst, src] = Way(latency / 1000, rate * 125_000)
-    return {(src, dst): way for (dst, src), way in found.items()} | found
+        if (dst, src) in ways or src == dst or rate == 0:
+            raise ConfigError(f"the links {path}, line {number}: the link from {src} to {dst} is given twice, leads to "
+                              "itself or has the rate 0: give each link once, between two peers, with a rate above 0")
+        ways[dst, src] = Way(latency / 1000, rate * 125_000)
+    return {(src, dst): way for (dst, src), way in ways.items()} | ways
 
 
 def read_trace(path: Path, peers: int) -> dict[int, Sequence[tuple[float, float]]]:
-    """Return when each peer of a CSV file is away; an empty returns_s: it does not return.
+    """Return the absences of each peer of a CSV file, (leaves, returns) [s]; with an empty returns_s it stays away.
 
-    Raises ConfigError where the file is not of this form, or a peer leaves before it has returned.
+    Raises ConfigError where the file has another form, or a peer leaves before it has returned.
     """
     trace: dict[int, list[tuple[float, float]]] = {}
     for number, row in _rows(path, TRACE, "the trace"):
@@ -73,7 +73,7 @@ def _rows(path: Path, names: tuple[str, ...], what: str) -> Iterator[tuple[int, 
 
 def _peer(text: str, peers: int, path: Path, line: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 8 and int(text) < peers):
-        raise ConfigError(f"{path}, line {line}: {text!r} is no peer from 0 to {peers - 1}")
+        raise ConfigError(f"{path}, line {line}: {text!r} is not a peer: give a number from 0 to {peers - 1}")
     return int(text)
 
 
@@ -83,5 +83,5 @@ def _number(text: str, name: str, path: Path, line: int) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < 1e12:
-        raise ConfigError(f"{path}, line {line}: {name} is {text!r}: give a number from 0 on")
+        raise ConfigError(f"{path}, line {line}: {name} is {text!r}: give a number of 0 or more")
     return value

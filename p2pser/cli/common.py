@@ -1,18 +1,16 @@
-"""What several commands share: options, and how results are printed."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
 import functools
-import json
-import re
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pser.base.wording import listed
 from p2pser.cli.kinds import Source, Target
 
 if TYPE_CHECKING:
@@ -21,20 +19,64 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-encoder_option = click.option(
-    "--encoder", default=None, metavar="DIR|NAME",
-    help="Folder or Hugging Face name of the encoder, of speech or text.  [default: looked for by its identity]")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+SEVERAL = "(may be given several times)"
+ALGORITHMS_HELP = (
+    "Gossip algorithms, each on each topology, with hyper-parameters after colons; a name with a dot is a setting: "
+    "k-gt:training.momentum=0; several values to tune this algorithm by: training.lr=0.1|0.2")
 
+encoder_option = click.option(
+    "--encoder", metavar="DIR|NAME",
+    help="Folder or Hugging Face name of the encoder, of speech or text.  [default: found by its identity]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+RUN_OPTION: dict[str, Callable[[Any], Any]] = {
+    "topology": click.option("--topology", default="ring", show_default=True, metavar="NAME|FILE",
+                             help="Topology file, or the name of a shipped one."),
+    "peers": click.option("--peers", type=click.IntRange(min=1),
+                          help="Number of peers.  [default: the topology's]"),
+    "run": click.option("--run", "run_file", type=Source(dir_okay=False),
+                        help="Run file (YAML) with the settings of the run."),
+    "set": click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
+                        help=f"Override one setting of the run {SEVERAL}."),
+    "corpus": click.option(
+        "--corpus", metavar="NAME|PATH",
+        help="A corpus (p2pser corpus list) or a path; several: emodb=DIR,ravdess=DIR,synthetic:es."),
+    "data": click.option(
+        "--data", type=Source(),
+        help="Folder or manifest of the recordings; of several corpora a folder with a folder for each."),
+    "folds": click.option("--folds", metavar="N",
+                          help="Fold that is held out for testing: its number.  [default: 0]"),
+    "features": click.option("--features", metavar="KIND", help="Kind of features (features.kind)."),
+    "encoder": click.option("--encoder", metavar="DIR|NAME", help="Folder or Hugging Face name of the speech encoder; "
+                                                                  "makes ssl the default of --features."),
+    "algorithm": click.option("--algorithm", metavar="NAME", help="Gossip algorithm (p2pser algorithms)."),
+    "rounds": click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
+    "seed": click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
+    "name": click.option("--name", help="Name of the run."),
+    "out": click.option("--out", type=Target(folder=True), help="Folder of the results.  [default: runs]"),
+    "purpose": click.option(
+        "--purpose", metavar="WORD",
+        help="Purpose of the run, such as research or medical: equal at all peers, and in the card."),
+}
+"""The options of a run on one topology, by name."""
+workers_option = click.option("--workers", type=click.IntRange(min=1),
+                              help="Number of processes.  [default: one per core]")
+new_folder_option = click.option("--out", type=Target(folder=True), required=True,
+                                 help="Folder to make; it must be new or empty.")
+id_option = click.option("--id", "me", type=click.IntRange(min=0), required=True,
+                         help="Id of this peer in the topology.")
+split_option = click.option(
+    "--split", metavar="SPLIT",
+    help="How clips are held out for testing: loso, emobox, group:K, speakers:A+B, clips:K, each, corpus:NAME, none "
+         "(all clips as one fold) or auto.  [default: auto]")
 from_option = click.option(
-    "--from", "start", type=Source(file_okay=False), metavar="MODEL",
+    "--from", "start", type=Source(file_okay=False), metavar="MODEL_DIR",
     help="Model directory whose parameters the run starts from, of the same family and features; emotions may be added "
          "or left out. All peers start from a copy of one model.")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options that make the settings of a run, as given; None where one is not given."""
+    """The options that make the settings of a run, as given; None for an option that is not."""
 
     run_file: Path | None = None
     settings: tuple[str, ...] = ()
@@ -52,7 +94,7 @@ class RunOptions:
     topology: str = "ring"
     peers: int | None = None
     lists: frozenset[str] = frozenset()
-    """Options that may name several things; the command reads them."""
+    """Options that take a list; the command reads them."""
 
     def config(self, more: Mapping[str, object] | None = None, *, own_data: bool = False) -> Config:
         """Return the settings of the run.
@@ -96,8 +138,8 @@ class RunOptions:
 
     def fold_numbers(self) -> tuple[int, ...] | None:
         """Return the numbers of ``--folds``; None for all of them (where ``all`` or a split is given)."""
-        numbered = re.fullmatch(r"\d+(\s*,\s*\d+)*", self.folds or "")
-        return tuple(dict.fromkeys(map(int, numbered[0].split(",")))) if numbered else None
+        numbers = listed(self.folds)
+        return tuple(dict.fromkeys(map(int, numbers))) if numbers and all(map(str.isdecimal, numbers)) else None
 
     def _fold(self) -> tuple[str | None, int | None]:
         """Return the split and, for a run on one fold, its number, as ``--folds`` gives them."""
@@ -111,68 +153,69 @@ class RunOptions:
         return None, numbers[0] if numbers else None
 
 
+def some_run_options(*names: str) -> Callable[[F], F]:
+    """Return a decorator that adds these options of ``RUN_OPTION`` and passes them as ``options: RunOptions``."""
+    return _bound({name: RUN_OPTION[name] for name in names})
+
+
 def run_options(topology: str = "ring", *, peers: int | None = None, lists: Mapping[str, str] | None = None,
                 folds: str | None = None) -> Callable[[F], F]:
-    """Return a decorator that adds the options of a run and passes them to the command as ``options: RunOptions``.
+    """Return a decorator that adds all options of a run and passes them as ``options: RunOptions``.
 
     Parameters
     ----------
     topology : the default of ``--topology``.
     peers : the default of ``--peers``; None: the topology's.
-    lists : {option: help} of the options that may name several things here (``topology``, ``folds``, ``features``,
-        ``algorithm``), and of others whose meaning differs (``peers``).
+    lists : {option: help} of the options that take a list here (``topology``, ``folds``, ``features``,
+        ``algorithm``), and of those with another default (``peers``, ``out``).
     folds : the default of ``--folds``.
     """
     own = lists or {}
+    special = {
+        "topology": click.option("--topology", default=topology, show_default=True,
+                                 metavar="NAME|FILE" + ",..." * ("topology" in own),
+                                 help=own.get("topology", "Topology file, or the name of a shipped one.")),
+        "peers": click.option("--peers", type=click.IntRange(min=1), default=peers, show_default=True,
+                              help=own.get("peers", "Number of peers.")),
+        "folds": click.option("--folds", default=folds, show_default=True, metavar="all|0,1,...|SPLIT",
+                              help=own.get("folds")),
+        "features": click.option("--features", metavar="KIND,...", help=own.get("features")),
+        "algorithm": click.option("--algorithm", metavar="NAME,...", help=own.get("algorithm")),
+        "out": click.option("--out", type=Target(folder=True), help=own.get("out")),
+    }
+    changed = {*own, "topology", *(["peers"] if peers is not None else [])}
+    options = {name: special[name] if name in changed else option for name, option in RUN_OPTION.items()}
+    return _bound(options, frozenset(own), (renamed("--topologies", "--topology"), renamed("--fold", "--folds"),
+                                            renamed("--algorithms", "--algorithm")))
 
-    def text(option: str, single: str) -> str:
-        return own.get(option, single)
 
-    options = (
-        click.option("--topology", default=topology, show_default=True,
-                     metavar="NAME|FILE" + ",..." * ("topology" in own),
-                     help=text("topology", "Topology file, or the name of a shipped one.")),
-        click.option("--peers", type=click.IntRange(min=1), default=peers, show_default=peers is not None,
-                     help=text("peers", "Number of peers.  [default: the topology's]" if peers is None
-                               else "Number of peers.")),
-        click.option("--run", "run_file", type=Source(dir_okay=False), help="Run file (YAML) with the run's settings."),
-        click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
-                     help="Override one setting of the run (may be given several times)."),
-        click.option("--corpus", metavar="NAME|PATH",
-                     help="A corpus (p2pser corpus list) or a path; several: emodb=DIR,ravdess=DIR,synthetic:es."),
-        click.option("--data", type=Source(),
-                     help="Folder or manifest of the recordings; of several corpora a folder with a folder for each."),
-        click.option("--folds", default=folds, show_default=folds is not None,
-                     metavar="all|0,1,...|SPLIT" if "folds" in own else "N",
-                     help=text("folds", "Number of the fold that is held out for testing.  [default: 0]")),
-        click.option("--features", metavar="KIND" + ",..." * ("features" in own),
-                     help=text("features", "Kind of features (features.kind).")),
-        click.option("--encoder", metavar="DIR|NAME", help="Speech encoder; makes ssl the default of --features."),
-        click.option("--algorithm", metavar="NAME" + ",..." * ("algorithm" in own),
-                     help=text("algorithm", "Gossip algorithm (p2pser algorithms).")),
-        click.option("--rounds", type=click.IntRange(min=0), help="Communication rounds."),
-        click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
-        click.option("--name", help="Name of the run."),
-        click.option("--out", type=Target(folder=True),
-                     help="Folder of the results.  [default: below runs/]"),
-        click.option("--purpose", metavar="WORD",
-                     help="Purpose of the run, such as research or medical: equal at all peers, and in the card."),
-        renamed("--topologies", "--topology"), renamed("--algorithms", "--algorithm"), renamed("--fold", "--folds"),
-    )
+def _bound(options: Mapping[str, Callable[[Any], Any]], lists: frozenset[str] = frozenset(),
+           old: Sequence[Callable[[Any], Any]] = ()) -> Callable[[F], F]:
+    """Return a decorator that adds options and old spellings, and passes the options as ``options: RunOptions``."""
+    names = {{"run": "run_file", "set": "settings"}.get(name, name) for name in options}
 
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def call(**values: Any) -> Any:
-            given = {field.name: values.pop(field.name) for field in fields(RunOptions) if field.name in values}
-            return command(options=RunOptions(**given, lists=frozenset(own)), **values)
+            given = {name: values.pop(name) for name in names}
+            return command(options=RunOptions(**given, lists=lists), **values)
 
-        return _with(call, options)  # type: ignore[return-value]
+        return _with(call, [*options.values(), *old])  # type: ignore[return-value]
 
     return decorate
 
 
+def require_peer(me: int, topology: Topology) -> None:
+    """Raise ConfigError where ``--id`` names a peer that the topology lacks."""
+    from p2pser.base.errors import ConfigError
+
+    if me >= topology.size:
+        raise ConfigError(f"--id {me}: the topology {topology.name!r} has peers 0 to {topology.size - 1}: give one of "
+                          "their ids")
+
+
 def device_option(command: F) -> F:
-    """Add the option ``--device``, which the command gets as ``device``: checked, before anything is computed."""
+    """Add the option ``--device``: a device that is missing here is refused before anything is computed."""
     def checked(ctx: click.Context, parameter: click.Parameter, device: str | None) -> str | None:
         if device is not None and not ctx.resilient_parsing:
             from p2pser.training.at_once import require_device
@@ -185,9 +228,7 @@ def device_option(command: F) -> F:
 
 
 def worker_options(command: F) -> F:
-    """Add ``--workers`` (a number of processes) and ``--cluster`` (the address of a Ray cluster), which the command
-    gets as ``workers``.
-    """
+    """Add ``--workers`` (a number) and ``--cluster`` (an address); the command gets the given one as ``workers``."""
     @functools.wraps(command)
     def call(*args: Any, workers: int | None, cluster: str | None, **options: Any) -> Any:
         if workers is not None and cluster is not None:
@@ -196,48 +237,50 @@ def worker_options(command: F) -> F:
         return command(*args, workers=cluster or workers, **options)
 
     return _with(call, (  # type: ignore[return-value]
-        click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"),
+        workers_option,
         click.option("--cluster", metavar="auto|ADDRESS",
                      help="Run on a Ray cluster (extra cluster) instead of processes of this machine: its address, or "
                           "auto for the cluster that this machine belongs to."),
     ))
 
 
+def seeds_option(default: int) -> Callable[[F], F]:
+    """Return the option ``--seeds`` with this default."""
+    return click.option("--seeds", type=click.IntRange(min=1), default=default, show_default=True,
+                        help="Number of seeds, counted from --seed on.")
+
+
 def experiment_options(command: F) -> F:
     """Add the options of several runs: ``--seeds``, ``--tune`` (a tuple), ``--inner``, and those of ``worker_options``.
     """
     return _with(worker_options(command), (
-        click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True,
-                     help="Number of seeds, counted from --seed on."),
+        seeds_option(3),
         click.option("--tune", multiple=True, metavar="SETTING=VALUE,VALUE,...",
                      help="Choose the best value on inner folds for each scheme and baseline, such as "
-                          "training.lr=0.02,0.05,0.1 (several times: the whole grid)."),
+                          f"training.lr=0.02,0.05,0.1; of several settings the best combination {SEVERAL}."),
         click.option("--inner", type=click.IntRange(min=2), default=3, show_default=True,
-                     help="Number of inner folds, of training speakers."),
+                     help="Number of inner folds of training speakers."),
     ))
 
 
 def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    """Return a command with options, in this order."""
+    """Return the command with these options, in this order."""
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def renamed(old: str, new: str) -> Callable[[F], F]:
-    """Return an option that is no longer there: given, it is refused with its new name."""
-    def refuse(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            raise click.UsageError(f"{old} is now {new}: write {new} {value}", ctx)
+def renamed(old: str, new: str, *, flag: bool = False) -> Callable[[F], F]:
+    """Return a hidden option that refuses the old spelling of an option and names the new one; ``flag``: it takes no
+    value.
+    """
+    def refuse(ctx: click.Context, parameter: click.Parameter, value: str | bool | None) -> None:
+        if value:
+            raise click.UsageError(f"{old} is now {new}: write {new}{'' if flag else f' {value}'}", ctx)
 
     # A name of its own: with that of the new option's parameter the new option would be refused too.
     name = f"renamed_{old.strip('-').replace('-', '_')}"
-    return click.option(old, name, hidden=True, expose_value=False, callback=refuse)
-
-
-def listed(text: str | None) -> list[str]:
-    """Return the parts of ``a,b``."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+    return click.option(old, name, is_flag=flag, hidden=True, expose_value=False, callback=refuse)
 
 
 def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Path | str | list[str | None] | None]:
@@ -259,7 +302,7 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Pat
         return name.strip(), path.strip() or None
 
     whole = name_and_path(corpus) == ("auto", corpus)
-    parts = [name_and_path(text.strip()) for text in ([corpus] if whole else corpus.split(","))]
+    parts = [name_and_path(text) for text in ([corpus] if whole else listed(corpus))]
     paths = [path for _, path in parts]
     if data is not None and any(paths):
         raise ConfigError(f"--corpus {corpus} names paths, and --data another: give one of them")
@@ -267,52 +310,3 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Pat
     if not any(paths):
         return names, data
     return names, paths if len(paths) > 1 else paths[0]
-
-
-def print_json(document: Any) -> None:
-    """Print one JSON document on standard output (numbers finite or null, keys in the given order).
-
-    It is in ASCII where a name in it cannot be written otherwise: in another encoding, or one that is no text.
-    """
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(document, allow_nan=False)
-    click.echo(text)
-
-
-def note(sentence: str) -> None:
-    """Print a sentence on standard error."""
-    click.echo(sentence, err=True)
-
-
-def print_findings(lines: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for each thing that was looked at; MEND marks what hinders the run, ``?`` what is not known."""
-    for line in lines:
-        mark = "ok" if line["fits"] else "?" if line.get("state") == "dials us" else "MEND"
-        click.echo(f"{mark:4} {line['sentence']}")
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,
-                sections: Collection[int] = ()) -> None:
-    """Print a table of text on standard output. It is never cut to the width of the terminal: it holds the results.
-
-    Parameters
-    ----------
-    head : the names of the columns; the first is aligned to the left, the others to the right.
-    rows : the cells.
-    title : a line above the table.
-    sections : numbers of the rows that a line follows.
-    """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-    for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number in sections)
-    needed = Console(width=10_000, emoji=False, markup=False).measure(table).maximum
-    Console(width=max(Console().width, needed), emoji=False, markup=False).print(table)

@@ -1,4 +1,4 @@
-"""``p2pser compare``: topologies and algorithms beside each other."""
+"""``p2pser compare``: topologies and algorithms compared by simulated runs."""
 
 from __future__ import annotations
 
@@ -8,47 +8,38 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from p2pser.cli.common import (
-    RunOptions,
-    device_option,
-    experiment_options,
-    json_option,
-    listed,
-    note,
-    print_json,
-    print_table,
-    run_options,
-)
+from p2pser.base.wording import listed
+from p2pser.cli.common import ALGORITHMS_HELP, RunOptions, device_option, experiment_options, json_option, run_options
 from p2pser.cli.kinds import Source, writable
+from p2pser.cli.output import note, print_json, print_table
 
 WITH_GRID = ("out", "workers", "cluster", "as_json", "check")
-"""The options that a call with a grid takes; the grid itself has the others."""
+"""Parameters of a call with a grid; all other settings are in the grid."""
 
 
 @click.command()
 @click.argument("grid", type=Source(dir_okay=False), required=False, metavar="[GRID.yaml]")
-@click.option("--check", is_flag=True, help="With a grid: validate it, print its number of trials and an estimate of "
-                                            "time and memory, and compute nothing more.")
+@click.option("--check", is_flag=True, help="Check a grid, print its number of trials and an estimate of time and "
+                                            "memory, and exit.")
 @experiment_options
 @json_option
 @device_option
 @run_options("ring,chain,star,torus,exponential,complete", peers=16, lists={
     "topology": "Topology files, or names of shipped ones.",
-    "folds": "Folds to average over: numbers, all, or all of a split.  [default: the run's fold]",
-    "algorithm": "Gossip algorithms, each on each topology, with hyper-parameters after colons; a name with a dot is a "
-                 "setting: k-gt:training.momentum=0; values of its own to tune: training.lr=0.1|0.2.  [default: the "
-                 "run's]"})
+    "folds": "Folds to average over: numbers, all, or all of a split.  [default: 0]",
+    "algorithm": f"{ALGORITHMS_HELP}.  [default: the run's]",
+    "out": "Folder of the results.  [default: runs/compare; of a grid runs/NAME]"})
 @click.pass_context
 def compare(ctx: click.Context, options: RunOptions, device: str | None, grid: Path | None, check: bool,
             tune: tuple[str, ...], inner: int, seeds: int, workers: int | str | None, as_json: bool) -> None:
     """Compare topologies and algorithms by simulated runs, with pooled, local-only and server training beside them.
 
-    --out is the folder of the comparison [default: runs/compare]: table.csv, comparison.json, comparison.png and
-    a file a finished run. A second call with the same settings computes only what is missing.
+    Writes to --out table.csv, comparison.json, comparison.png and a file for each finished run. A second call with the
+    same settings computes only what is missing.
 
-    GRID.yaml combines topologies, algorithms, peers, partitions, corpora, seeds and faults. --out [default:
-    runs/NAME] then has report.html, figures/, tables, and trials/ with a file a finished trial. Ctrl-C reports what is
-    finished; the next call goes on.
+    GRID.yaml combines topologies, algorithms, peers, partitions, corpora, seeds and faults. Of a grid --out has
+    report.html, figures/, tables, and trials/ with a file for each finished trial. Ctrl-C reports the finished trials;
+    the next call computes the others.
 
     Example: p2pser compare --topology ring,torus,complete --peers 16 --seeds 3
 
@@ -61,7 +52,7 @@ def compare(ctx: click.Context, options: RunOptions, device: str | None, grid: P
         _grid(ctx, grid, options.out, workers, check, as_json)
         return
     if check:
-        raise click.UsageError("--check is about a grid: name its file, such as p2pser compare grid.yaml --check")
+        raise click.UsageError("--check checks a grid: name its file, such as p2pser compare grid.yaml --check")
     from p2pser.experiments.compare import compare as experiment
     from p2pser.experiments.planning import plan
     from p2pser.experiments.report.comparison import FILES, HEAD, legend, text_rows, write
@@ -112,5 +103,5 @@ def _grid(ctx: click.Context, path: Path, out: Path | None, workers: int | str |
         click.echo(report.legend(comparison))
     note(f"written to {folder}: {', '.join(written)}")
     if comparison.interrupted:
-        note(f"interrupted: {comparison.missing} trials are missing; the same call goes on with them")
+        note(f"interrupted: {comparison.missing} trials are missing; repeat the call to compute them")
         sys.exit(130)

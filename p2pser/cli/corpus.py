@@ -1,4 +1,4 @@
-"""``p2pser corpus``: list, download, scan and describe corpora, and copy out the synthetic one."""
+"""``p2pser corpus``: list, download, scan and describe corpora, and write the synthetic corpus as files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
 from p2pser.base.wording import counted
-from p2pser.cli.common import json_option, note, print_json, which_corpus
+from p2pser.cli.common import RUN_OPTION, json_option, new_folder_option, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
+from p2pser.cli.output import note, print_json
 from p2pser.config import Config
 from p2pser.corpora import copies
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
@@ -26,8 +27,13 @@ from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.corpora.partitioning import scaling
 from p2pser.features import audio
 
-_SHOWN = 10  # files, or reasons, that are listed without --json
-_EACH = 30  # speakers that are listed one by one
+SHOWN = 10
+"""Number of files, or of reasons, that are listed without ``--json``."""
+EACH = 30
+"""Largest number of speakers, or of other values, that are counted one by one."""
+
+_seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                            help="Seed of the synthetic corpus.")
 
 
 @click.group()
@@ -44,7 +50,7 @@ corpus.add_command(split)
 @corpus.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the known corpora: language, speakers, licence, how to get them; those of other packages too.
+    """List the known corpora, those of installed packages too: language, speakers, licence, source.
 
     Example: p2pser corpus list
     """
@@ -60,16 +66,16 @@ def list_(as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("data", type=Source())
-@click.option("--corpus", "name", default="auto", show_default=True,
-              help="Corpus that the files are named after (crema-d:voted: a variant).")
-@click.option("--manifest", type=Source(), default=None,
-              help="Write the clips as a manifest (CSV; several corpora: a folder, with one for each).")
+@click.option("--corpus", "name", metavar="NAME", default="auto", show_default=True,
+              help="A corpus (p2pser corpus list) whose file names the files have; crema-d:voted: a variant.")
+@click.option("--manifest", type=Source(), metavar="CSV|DIR",
+              help="Write the clips as a manifest; of several corpora a folder with a manifest for each.")
 @json_option
 def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
-    """Name the corpora in a folder (or manifest), and check the header of every file.
+    """Recognise the corpora in a folder (or manifest), and check the header of every file.
 
-    Files that are left out are listed with the reason: those that cannot be used (a text or git-LFS pointer named .wav,
-    a clip that is too short), and those whose names no corpus has.
+    Files that are left out are listed with the reason: unusable files (a text or git-LFS pointer named .wav, a clip
+    that is too short), and files that belong to no corpus.
 
     Example: p2pser corpus scan my-clips/
     """
@@ -79,7 +85,7 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
         corpora, others = survey(data)
     else:
         corpora, others = [load(name, data)], []
-    checked = [_checked(corpus) for corpus in corpora]
+    checked = [_usable(corpus) for corpus in corpora]
     if manifest is not None:
         _write_manifests([corpus for corpus, _ in checked], manifest)
     documents = [_document(corpus, seconds) for corpus, seconds in checked]
@@ -96,15 +102,15 @@ def scan(data: Path, name: str, manifest: Path | None, as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("name")
-@click.option("--data", type=Source(), default=None, help="Folder or manifest of the recordings (none for synthetic).")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the synthetic corpus.")
+@RUN_OPTION["data"]
+@_seed_option
 @json_option
 def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
-    """Describe a corpus: licence and source; with --data also clips, speakers, emotions, genders, seconds, splits.
+    """Describe a corpus: licence and source; with --data also clips, speakers, emotions, genders, seconds and splits.
 
-    Example: p2pser corpus describe emodb --data ~/corpora/emodb
+    Example: p2pser corpus describe emodb --data emodb/
 
-    Example: p2pser corpus describe emodb=~/corpora/emodb,synthetic:es
+    Example: p2pser corpus describe emodb=emodb/,ravdess=ravdess/
     """
     from p2pser.config import CorpusSettings
     from p2pser.config.problems import section
@@ -120,7 +126,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
             click.echo(entry["about"])
             _print_how(entry)
         return
-    loaded, seconds = _checked(several.load(section(CorpusSettings, name=chosen or name, data=where, seed=seed)))
+    loaded, seconds = _usable(several.load(section(CorpusSettings, name=chosen or name, data=where, seed=seed)))
     document = {**_document(loaded, seconds), **({"corpus": entry} if entry else {})}
     if as_json:
         print_json(document)
@@ -133,23 +139,23 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
 
 @corpus.command()
 @click.argument("name")
-@click.option("--out", type=Target(folder=True), default=None, help="Folder to fetch it into (default corpora/NAME).")
-@click.option("--edition", default="", help="Edition, where there are several (emodb: 2.0; audb: its versions).")
-@click.option("--yes", is_flag=True, help="Accept the licence without being asked.")
+@click.option("--out", type=Target(folder=True), help="Folder of the corpus.  [default: corpora/NAME]")
+@click.option("--edition", default="", help="Edition of a corpus with several (emodb: 2.0; audb: its versions).")
+@click.option("--yes", is_flag=True, help="Accept the licence without a question.")
 @click.option("--via", type=click.Choice(["publisher", "audb"]), default="publisher", show_default=True,
-              help="From the corpus's publisher, or through audb (extra audb).")
-@click.option("--mirror", default="", metavar="URL", help="Another address with the publisher's paths.")
-@click.option("--keep", is_flag=True, help="Keep the archives once they are unpacked.")
+              help="Source of the files: the corpus's publisher, or audb (extra audb).")
+@click.option("--mirror", default="", metavar="URL", help="Address of a mirror with the publisher's paths.")
+@click.option("--keep", is_flag=True, help="Keep the archives after unpacking.")
 @json_option
 def fetch(
     name: str, out: Path | None, edition: str, yes: bool, via: str, mirror: str, keep: bool, as_json: bool
 ) -> None:
-    """Download a corpus that is free to download, then scan it; for others, name the place to ask.
+    """Download a corpus that is free to download, then scan it; of another corpus, name the place to request it.
 
-    The licence is shown first. The same command continues an interrupted download; complete files are not downloaded
-    again.
+    The licence is shown first, and has to be accepted. The same command continues an interrupted download; complete
+    files are not downloaded again.
 
-    Example: p2pser corpus fetch ravdess --out ~/corpora/ravdess
+    Example: p2pser corpus fetch ravdess --out corpora/ravdess
     """
     from p2pser.corpora.fetch import fetch as fetch_files
     from p2pser.corpora.fetch import source_of, via_audb
@@ -170,10 +176,10 @@ def fetch(
         with progress("", total, unit="bytes") as bar:
             files = fetch_files(source, folder, items=items, mirror=mirror, keep=keep, progress=bar.advance)
         fetched["files"] = [vars(file) for file in files]
-        for file in files[:_SHOWN] if not as_json else ():
-            compared = f"{file.published} as published" if file.published else "no checksum was published"
+        for file in files[:SHOWN] if not as_json else ():
+            compared = f"{file.published} as published" if file.published else "no published checksum"
             click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256} ({compared})")
-    loaded, seconds = _checked(load(name, folder))
+    loaded, seconds = _usable(load(name, folder))
     document = {**_document(loaded, seconds), "fetched": fetched}
     if as_json:
         print_json(document)
@@ -184,8 +190,8 @@ def fetch(
 
 
 @corpus.command()
-@click.option("--out", type=Target(folder=True), required=True, help="Folder to make; it must be new or empty.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the synthetic corpus.")
+@new_folder_option
+@_seed_option
 @json_option
 def make(out: Path, seed: int, as_json: bool) -> None:
     """Write the synthetic corpus as WAV files with a manifest.csv.
@@ -212,7 +218,7 @@ def make(out: Path, seed: int, as_json: bool) -> None:
 
 
 def _accept(base: str, size: str, yes: bool) -> None:
-    """Show the licence, and ask unless ``yes``; raises CorpusError where it is not accepted."""
+    """Show the licence, and ask for its acceptance unless ``yes``. Raises CorpusError where it is not accepted."""
     about = adapter(base).about if base in CORPORA else None
     if about is None:
         return
@@ -239,17 +245,17 @@ def _entry(name: str) -> dict[str, Any]:
         "languages": about.languages, "speakers": about.speakers, "clips": about.clips, "emotions": about.emotions,
         "licence": about.licence, "source": about.source, "reference": about.reference, "tables": about.tables,
         "fetch": name in SOURCES,
-        "variants": {f"{name}:{variant}": what for variant, what in about.variants.items()},
+        "variants": {f"{name}:{variant}": meaning for variant, meaning in about.variants.items()},
     }
 
 
 def _print_how(entry: dict[str, Any]) -> None:
-    how = f"p2pser corpus fetch {entry['name']}, from" if entry["fetch"] else "get it from"
+    how = f"p2pser corpus fetch {entry['name']}, from" if entry["fetch"] else "request it from"
     click.echo(f"{'':10s}   licence: {entry['licence']}; {how} {entry['source']}")
     if entry["tables"]:
         click.echo(f"{'':10s}   beside the recordings {entry['tables']}")
-    for name, what in entry["variants"].items():
-        click.echo(f"{'':10s}   {name}: {what}")
+    for name, meaning in entry["variants"].items():
+        click.echo(f"{'':10s}   {name}: {meaning}")
 
 
 def _write_manifests(corpora: Sequence[Corpus], target: Path) -> None:
@@ -266,7 +272,7 @@ def _write_manifests(corpora: Sequence[Corpus], target: Path) -> None:
         write_manifest(corpus, target / f"{corpus.name}.csv")
 
 
-def _checked(loaded: Corpus) -> tuple[Corpus, float]:
+def _usable(loaded: Corpus) -> tuple[Corpus, float]:
     """Return the corpus without the files whose header shows that they cannot be used, and its length [s]."""
     good, bad, seconds = [], list(loaded.left_out), 0.0
     for clip in loaded.clips:
@@ -323,7 +329,7 @@ def _print_text(document: dict[str, Any]) -> None:
         if set(counts) != {""} and counts:
             each = ", ".join(f"{name or 'unknown'} {count}" for name, count in counts.items())
             many = f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} clips each (--json lists all)"
-            click.echo(f"  {what:10s} {each if len(counts) <= _EACH else many}")
+            click.echo(f"  {what:10s} {each if len(counts) <= EACH else many}")
     for what, meaning in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
             click.echo(f"  {what:10s} {meaning} for {document[what]} clips")
@@ -335,17 +341,17 @@ def _print_text(document: dict[str, Any]) -> None:
 
 
 def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
-    """List the files that are left out, with the reason; where they are many, one for each reason."""
+    """Name the files that are left out, with the reason; of many files the first of each reason."""
     if not left_out:
         return
     note(f"left out: {len(left_out)} files")
     by_reason: dict[str, list[str]] = {}
     for item in left_out:
         by_reason.setdefault(item["reason"], []).append(item["path"])
-    few = len(left_out) <= _SHOWN
+    few = len(left_out) <= SHOWN
     shown = [(path, reason) for reason, paths in by_reason.items() for path in (paths if few else paths[:1])]
-    for path, reason in sorted(shown) if few else shown[:_SHOWN]:
+    for path, reason in sorted(shown) if few else shown[:SHOWN]:
         more = len(by_reason[reason]) - 1
         note(f"  {path}{'' if few or not more else f' and {more} more'}: {reason}")
-    if len(shown) > _SHOWN:
-        note(f"  and {len(shown) - _SHOWN} more reasons (--json lists all)")
+    if len(shown) > SHOWN:
+        note(f"  and {len(shown) - SHOWN} more reasons (--json lists all)")

@@ -1,4 +1,4 @@
-"""``p2pser crosscorpus``: a model of each corpus and one of all together, tested on each."""
+"""``p2pser crosscorpus``: a model of each corpus and one of all together, each tested on each corpus."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import RunOptions, experiment_options, json_option, note, print_json, print_table, run_options
+from p2pser.cli.common import RunOptions, experiment_options, json_option, run_options
 from p2pser.cli.kinds import writable
+from p2pser.cli.output import note, print_json, print_table
 
 PEERS = 4
 """Default number of peers of each corpus."""
@@ -16,21 +17,21 @@ PEERS = 4
 @click.command()
 @click.option("--others/--no-others", default=True, show_default=True,
               help="Also train on all corpora but the tested one.")
-@click.option("--pooled", is_flag=True, help="Also train one model on all peers' clips.")
+@click.option("--pooled", is_flag=True, help="Also train one model on the clips of all peers.")
 @experiment_options
 @json_option
 @run_options("exponential", peers=PEERS, folds="all", lists={
-    "peers": "Number of peers of each corpus.", "folds": "Folds to average over: numbers, or all."})
+    "peers": "Number of peers of each corpus.", "folds": "Folds to average over: numbers, or all.",
+    "out": "Folder of the results.  [default: runs/crosscorpus]"})
 def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tune: tuple[str, ...], inner: int,
                 workers: int | str | None, as_json: bool) -> None:
     """Train on each of several corpora, and on all together by gossip, and test on each: the cross-corpus matrix.
 
     Each corpus has --peers peers; all runs are tested on the same clips of held-out speakers, of the emotions
-    that all corpora have (corpus.map merges some). --out is the folder of the matrix [default:
-    runs/crosscorpus]: matrix.json, matrix.png and a file a finished run. A second call with the same settings computes
-    only what is missing.
+    that all corpora have (corpus.map merges some). Writes to --out matrix.json, matrix.png and a file for each finished
+    run. A second call with the same settings computes only what is missing.
 
-    Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/,synthetic:es --set corpus.map=calm=neutral
+    Example: p2pser crosscorpus --corpus emodb=emodb/,ravdess=ravdess/ --set corpus.map=calm=neutral
     """
     from p2pser.experiments.crosscorpus import crosscorpus as experiment
     from p2pser.experiments.crosscorpus import prepare

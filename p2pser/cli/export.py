@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Source, Target
+from p2pser.cli.output import note, print_json
 
 
 @click.command()
@@ -15,18 +16,18 @@ from p2pser.cli.kinds import Source, Target
 @click.option("--onnx", "out", type=Target(folder=False), metavar="OUT.onnx",
               help="File to write for other programs; beside it OUT.json describes the input.")
 @click.option("--light", type=Target(folder=True), metavar="NEW_DIR",
-              help="Model directory to write for p2pser-predict, the installation without torch.")
+              help="Model directory to write for p2pser-predict, the distribution without torch.")
 @encoder_option
 @json_option
 def export(model: Path, out: Path | None, light: Path | None, encoder: str | None, as_json: bool) -> None:
     """Write a model as ONNX.
 
-    --onnx: normalisation, network and probabilities, and for log-mel the features too. --light: what p2pser predict,
-    listen and serve need where torch is not installed.
+    --onnx writes normalisation, network and probabilities, and for log-mel the features too. --light writes a model
+    directory for p2pser predict, listen and serve without torch.
 
-    Example: p2pser export runs/ring/peer-3/model --onnx emotions.onnx
+    Example: p2pser export runs/demo/peer-3/model --onnx emotions.onnx
 
-    Example: p2pser export runs/ring/peer-3/model --light emotions/
+    Example: p2pser export runs/demo/peer-3/model --light emotions/
     """
     from p2pser.models import directory
     from p2pser.models import export as writing
@@ -35,10 +36,11 @@ def export(model: Path, out: Path | None, light: Path | None, encoder: str | Non
         card = writing.export_light(model, light)
         if as_json:
             print_json({"model": str(model), "light": str(light), "labels": list(card.labels)})
-        note(f"written to {light}: p2pser predict, listen and serve take it, with and without torch")
+        note(f"written to {light}: p2pser predict, listen and serve read it, with and without torch")
         return
     if out is None or light is not None:
-        raise click.UsageError("give --onnx OUT.onnx for other programs, or --light NEW_DIR for p2pser without torch")
+        raise click.UsageError("the form of the model is missing or given twice: give --onnx OUT.onnx for other "
+                               "programs, or --light NEW_DIR for p2pser without torch")
     network, card = directory.load(model, encoder)
     document = writing.export(network, card, out)
     if card.warning:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.cli.common import RunOptions, json_option, note, print_json
-from p2pser.cli.kinds import Source
+from p2pser.cli.common import RunOptions, json_option, renamed, some_run_options, workers_option
+from p2pser.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from p2pser.config import FeatureSettings
@@ -23,40 +22,32 @@ SHOWN = 5
 
 
 @click.command()
-@click.option("--corpus", "corpus_name", metavar="NAME|PATH", help="A corpus (p2pser corpus list) or a path.")
-@click.option("--data", type=Source(), help="Folder or manifest of the recordings.")
-@click.option("--kind", help="functionals, covariance, dynamics, egemaps, compare, ssl, logmel, mfcc, chroma or a "
-                             "kind of an installed package, or several joined by +.  "
-                             "[default: functionals; ssl with --encoder]")
-@click.option("--encoder", metavar="DIR|NAME", help="Speech encoder of ssl: a folder or a Hugging Face name.")
-@click.option("--list", "listed", is_flag=True, help="List the kinds of features instead, with their parameters.")
-@click.option("--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one for each core]")
-@click.option("--run", "run_file", type=Source(dir_okay=False),
-              help="Run file (YAML) with the settings of the corpus and the features.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
-              help="Override one setting of the run (may be given several times).")
+@some_run_options("corpus", "data", "features", "encoder", "run", "set")
+@renamed("--kind", "--features")
+@click.option("--list", "only_list", is_flag=True,
+              help="List the kinds of features with their parameters, and exit; several are joined by +.")
+@workers_option
 @json_option
-def features(corpus_name: str | None, data: Path | None, kind: str | None, encoder: str | None, listed: bool,
-             workers: int | None, run_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
+def features(options: RunOptions, only_list: bool, workers: int | None, as_json: bool) -> None:
     """Compute the features of all clips of a corpus into the cache; cached ones are not computed again.
 
-    Example: p2pser features --corpus emodb --data emodb/wav --workers 2
+    Example: p2pser features --corpus emodb --data emodb/ --workers 2
 
-    Example: p2pser features --corpus emodb --data emodb/wav --encoder openai/whisper-base
+    Example: p2pser features --corpus emodb --data emodb/ --encoder openai/whisper-base
 
     Example: p2pser features --list
     """
-    if listed:
+    if only_list:
         _list_kinds(as_json)
         return
     from p2pser.corpora import combined
     from p2pser.features.extraction import extract
 
-    chosen = RunOptions(run_file, settings, corpus_name, data, features=kind, encoder=encoder).config()
-    corpus = combined.load(chosen.corpus)
-    extraction = extract([clip.path for clip in corpus.clips], chosen.features, workers=workers, progress=True,
+    config = options.config()
+    corpus = combined.load(config.corpus)
+    extraction = extract([clip.path for clip in corpus.clips], config.features, workers=workers, progress=True,
                          texts=[clip.transcript for clip in corpus.clips])
-    result = _result(corpus, chosen.features, extraction)
+    result = _result(corpus, config.features, extraction)
     if as_json:
         print_json(result)
         return
@@ -64,7 +55,7 @@ def features(corpus_name: str | None, data: Path | None, kind: str | None, encod
     click.echo(f"{corpus.name} {corpus.version}: {result['clips']} clips, {result['seconds']:.0f} s; "
                f"{result['kind']}, {shape} for each clip")
     speed = f" ({result['times_real_time']} times real time)" if extraction.computed else ""
-    click.echo(f"{extraction.computed} computed, {extraction.cached} found in the cache, in "
+    click.echo(f"{extraction.computed} computed, {extraction.cached} read from the cache, in "
                f"{extraction.wall_s:.1f} s{speed}")
     for folder in result["caches"]:
         click.echo(f"in {folder}")
@@ -79,7 +70,7 @@ def _result(corpus: Corpus, settings: FeatureSettings, extraction: Extraction) -
 
     seconds = sum(audio.seconds(clip.path) for clip, values in zip(corpus.clips, extraction.features)
                   if values is not None)
-    heard = clip_features.of_sound(settings)
+    acoustic = clip_features.of_sound(settings)
     share = extraction.computed / max(1, extraction.computed + extraction.cached)
     return {
         "corpus": corpus.name,
@@ -94,7 +85,7 @@ def _result(corpus: Corpus, settings: FeatureSettings, extraction: Extraction) -
         "times_real_time": round(seconds * share / extraction.wall_s, 1) if extraction.computed else None,
         "left_out": [{"path": str(path), "reason": reason}
                      for path, reason in (*corpus.left_out, *extraction.left_out)],
-        "caches": [str(store.folder) for store in clip_features.stores(heard)] if heard else [],
+        "caches": [str(store.folder) for store in clip_features.stores(acoustic)] if acoustic else [],
     }
 
 

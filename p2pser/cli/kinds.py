@@ -1,6 +1,6 @@
-"""Types of options: numbers that are finite, paths that the system takes, places where something can be written.
+"""Types of options: finite numbers, valid paths, and places that are writable.
 
-What is wrong with an option is found here, before the command reads or computes anything.
+A wrong option is refused here, before the command reads or computes anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from p2pser.base.atomic import require_place
 from p2pser.base.errors import ConfigError
 
 LONGEST = 600
-"""Longest window of speech that one label is for [s]."""
+"""Longest window of speech with one label [s]."""
 
 
 def writable(path: Path, *, folder: bool = True) -> Path:
@@ -35,27 +35,27 @@ class Number(click.FloatRange):
         """Return the number; a usage error where it is not finite or beyond the limits."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
+            self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
 
 class Source(click.Path):
-    """A path of something to read. The code that reads it checks whether it is there, unless ``exists``."""
+    """A path that the command reads. It may be missing, which the reading code reports, unless ``exists`` is set."""
 
     def __init__(self, *, exists: bool = False, dir_okay: bool = True, file_okay: bool = True) -> None:
         super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay, file_okay=file_okay)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; a usage error where it can be none of this system."""
+        """Return the path; a usage error where this system has no such paths."""
         try:
             Path(value).exists()
         except (OSError, ValueError) as error:
-            self.fail(f"{str(value)!r} is no path: {getattr(error, 'strerror', None) or error}", param, ctx)
+            self.fail(f"{str(value)!r} is not a valid path: {getattr(error, 'strerror', None) or error}", param, ctx)
         return super().convert(value, param, ctx)
 
 
 class Target(click.Path):
-    """A path of a file or folder that will be written: its place must be writable now, not after hours of work."""
+    """A path of a file or folder that the command writes: it must be writable before the work begins."""
 
     def __init__(self, *, folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder)

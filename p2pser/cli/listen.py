@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from p2pser.base.errors import P2PSERError
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.wording import extra
-from p2pser.cli.common import encoder_option, note
+from p2pser.cli.common import encoder_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source
+from p2pser.cli.output import note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from p2pser.inference.answers import Answer
 
 BLOCK = 0.05
-"""Length of the blocks that are read [s]: the longest delay of a window beyond its end."""
+"""Length of the blocks that are read [s], and so the longest delay of a window after its end."""
 
 BEHIND = 64
-"""Number of blocks that may wait for the model; when there are more, the source waits."""
+"""Largest number of blocks that wait for the model; beyond it the source waits."""
 
 
 @click.command()
@@ -37,32 +38,33 @@ BEHIND = 64
 @click.option("--raw", is_flag=True, help="Read raw PCM (s16le, mono) from standard input instead of a microphone.")
 @click.option("--rate", type=click.IntRange(min=4000, max=192000), default=16000, show_default=True, metavar="HZ",
               help="Samples per second of --raw or of the microphone.")
-@click.option("--device", default=None, metavar="NAME|NUMBER", help="Microphone.  [default: the system's]")
+@click.option("--microphone", metavar="NAME|NUMBER", help="Microphone.  [default: the system's]")
+@renamed("--device", "--microphone")
 @click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=3.0, show_default=True, metavar="S",
-              help="Length of the speech that a label is for [s].")
+              help="Length of the window of a label [s].")
 @click.option("--hop", type=Number(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
-              metavar="S", help="Time from one label to the next [s].")
+              metavar="S", help="Time from one window to the next [s].")
 @click.option("--silence", type=Number(max=0), default=-55.0, show_default=True, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].")
 @click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",
-              help="Recordings of the speaker, whose statistics scale the features.")
+              help="Recordings of the same speaker, whose statistics scale the features.")
 @click.option("--adapt/--no-adapt", default=True, show_default=True,
-              help="Adapt to the statistics of one speaker as they speak (models with speaker statistics only).")
+              help="Adapt to the speaker's statistics while they speak (models with speaker statistics only).")
 @encoder_option
 @click.option("--verbose", is_flag=True, help="Print the delay of each label on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document for each label, on a line of its own.")
-def listen(model: Path, raw: bool, rate: int, device: str | None, window: float, hop: float, silence: float,
+def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: float, hop: float, silence: float,
            enrol: Path | None, adapt: bool, encoder: str | None, verbose: bool, as_json: bool) -> None:
-    """Print the emotion of speech while it is spoken, at least once a second, until Ctrl-C or the stream's end.
+    """Print the emotion of speech while it is spoken, at least once a second, until Ctrl-C or the end of the stream.
 
-    One speaker is assumed. A label that would be late because the machine was busy is skipped and counted.
+    One speaker is assumed. Where the machine is too busy to answer in time, windows are skipped and counted.
 
-    Example: p2pser listen runs/ring/peer-3/model
+    Example: p2pser listen runs/demo/peer-3/model
 
-    Example: ffmpeg -loglevel error -i talk.mp3 -f s16le -ac 1 -ar 16000 - | p2pser listen MODEL_DIR --raw
+    Example: ffmpeg -loglevel error -i talk.mp3 -f s16le -ac 1 -ar 16000 - | p2pser listen runs/demo/peer-3/model --raw
     """
-    if raw and device is not None:
-        raise click.UsageError(f"--device {device} names a microphone, and --raw reads standard input: give one")
+    if raw and microphone is not None:
+        raise click.UsageError("--microphone reads a microphone, and --raw reads standard input: give one of them")
     from p2pser.inference.predictor import load
     from p2pser.inference.timeline import Stream
     from p2pser.inference.windows import Window
@@ -73,7 +75,7 @@ def listen(model: Path, raw: bool, rate: int, device: str | None, window: float,
         note(f"p2pser: {remark}")
     stream = Stream(predictor, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
     predictor.warm(window)
-    source = _standard_input(rate) if raw else _microphone(rate, device)
+    source = _standard_input(rate) if raw else _microphone(rate, microphone)
     note("p2pser: listening")
     delays: list[float] = []
 
@@ -112,7 +114,7 @@ def _text(answer: Answer) -> str:
 
 def _close(delays: list[float], skipped: int) -> None:
     if not delays:
-        raise P2PSERError("the stream is shorter than a tenth of a second, so there is no answer")
+        raise P2PSERError("the stream is shorter than a tenth of a second, so it has no label: send a longer one")
     ordered = sorted(delays)
     note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms (median), at most "
          f"{1000 * ordered[-1]:.0f} ms; {skipped} windows skipped")
@@ -127,53 +129,52 @@ def _samples(block: bytes) -> NDArray[np.float32]:
 
 
 Blocks: TypeAlias = "Iterator[tuple[NDArray[np.float32], float, bool]]"
-"""Samples, the time when they arrived [s, monotonic], and whether windows must be skipped because many have arrived
-since."""
+"""Samples, the time at which they arrived [s, monotonic], and whether windows must be skipped, as many blocks wait."""
 
 
 def _standard_input(rate: int) -> Blocks:
-    """Yield the samples of the pipe until it ends. A source that is too fast waits, so nothing is skipped."""
+    """Yield the samples of standard input until it ends. A source that is too fast waits, so nothing is skipped."""
     def read(put: Callable[[bytes], None]) -> None:
         # Not sys.stdin: a waiting thread would hold its lock while the interpreter ends.
         while block := os.read(0, 2 * round(BLOCK * rate)):
             put(block)
 
-    held = b""
+    rest = b""  # half a sample
     for block, arrived, _ in _from_thread(read):
-        held += block
-        whole = len(held) // 2 * 2
+        rest += block
+        whole = len(rest) // 2 * 2
         if whole:
-            yield _samples(held[:whole]), arrived, False
-        held = held[whole:]
+            yield _samples(rest[:whole]), arrived, False
+        rest = rest[whole:]
 
 
-def _microphone(rate: int, device: str | None) -> Blocks:
-    """Yield the samples of the microphone until Ctrl-C. Raises P2PSERError where there is none."""
+def _microphone(rate: int, name: str | None) -> Blocks:
+    """Yield the samples of a microphone until Ctrl-C. Raises ConfigError where it cannot be used."""
     try:
         import sounddevice
     except ImportError:
-        raise P2PSERError(f"listening to a microphone needs the extra live: {extra('live')}; or pipe raw PCM "
+        raise ConfigError(f"listening to a microphone needs the extra live: {extra('live')}; or pipe raw PCM "
                           "in with --raw") from None
     except OSError as error:
-        raise P2PSERError(f"the microphone's library cannot be loaded ({error}): install PortAudio, or pipe raw PCM in "
+        raise ConfigError(f"the microphone's library cannot be loaded ({error}): install PortAudio, or pipe raw PCM in "
                           "with --raw") from None
 
     def read(put: Callable[[bytes], None]) -> None:
-        number = int(device) if device is not None and device.isdecimal() else device
-        with sounddevice.RawInputStream(rate, round(BLOCK * rate), number, 1, "int16") as stream:
+        device = int(name) if name is not None and name.isdecimal() else name
+        with sounddevice.RawInputStream(rate, round(BLOCK * rate), device, 1, "int16") as stream:
             while True:
                 put(bytes(stream.read(round(BLOCK * rate))[0]))
 
     try:
         for block, arrived, waiting in _from_thread(read):
             yield _samples(block), arrived, waiting * BLOCK > 1
-    except sounddevice.PortAudioError as error:
-        raise P2PSERError(f"the microphone {device or 'of the system'} cannot be used: {error}; python -m sounddevice "
+    except (sounddevice.PortAudioError, ValueError) as error:  # ValueError: no device or several of this name
+        raise ConfigError(f"the microphone {name or 'of the system'} cannot be used: {error}; python -m sounddevice "
                           "lists the devices") from None
 
 
 def _from_thread(read: Callable[[Callable[[bytes], None]], None]) -> Iterator[tuple[bytes, float, int]]:
-    """Yield (block, time of its arrival, number of blocks that wait) of a source that a thread of its own reads."""
+    """Yield (block, time of its arrival, number of waiting blocks) of a source that a separate thread reads."""
     blocks: queue.Queue[tuple[bytes, float] | Exception | None] = queue.Queue(BEHIND)
 
     def work() -> None:

@@ -1,6 +1,6 @@
 """The live table of a run, a row for each peer, on standard error.
 
-On a terminal the table redraws itself; elsewhere (a log file, CI) a plain line appears every few seconds.
+On a terminal the table is redrawn; elsewhere (a log file, CI) a plain line is printed every few seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pser.base.wording import number, size
 from p2pser.watch.signs import signs
 
 GONE = ("dead", "killed", "failed")
-"""States of a peer that has left the run; its last values are not counted."""
+"""States of a peer that has left the run; its last values do not count."""
 
 PLAIN_EVERY = 5.0
 """Seconds between two plain lines where there is no terminal."""
@@ -29,7 +29,7 @@ PLAIN_EVERY = 5.0
 
 @dataclass
 class Row:
-    """The latest values of one peer; None where it has not sent any."""
+    """The latest values of one peer; None before the first."""
 
     round: int | None = None
     loss: float | None = None
@@ -90,7 +90,7 @@ class LiveTable:
             self._print(line)
 
     def update(self, record: Mapping[str, Any]) -> None:
-        """Show a line of telemetry of one peer.
+        """Take a line of telemetry of one peer into the table.
 
         ``record`` needs "peer"; "round", "loss", "uar", "ccc" (its mean), "distance" (consensus distance, relative),
         "bytes_sent", "links" ({neighbour: state}) and "state" ("training", "killed", …) are shown. Values that are
@@ -109,7 +109,7 @@ class LiveTable:
             row.links = {**row.links, **{int(peer): str(state).lower() for peer, state in links.items()}}
             for peer, state in row.links.items():
                 if state == "dead" and peer in self.rows and self.rows[peer].state not in GONE:
-                    self.rows[peer].state = "dead"  # it cannot send its state itself
+                    self.rows[peer].state = "dead"  # a dead peer sends no state
         if record.get("state") is not None:
             row.state = str(record["state"])
         elif record.get("round") is not None:

@@ -16,17 +16,17 @@ from p2pser.base.version import TWICE, __version__, installed_twice
 
 COMMANDS = {
     "peer": "Run one peer until the network has its model.",
-    "status": "Show how a run goes: its rounds, whom it waits for, what went wrong.",
-    "watch": "Watch a run live, or once more afterwards: on the terminal or in the browser.",
+    "status": "Show the state of a run: rounds, awaited neighbours, quality, problems.",
+    "watch": "Watch a run live or replay it, on the terminal or in the browser.",
     "runs": "List runs; write their measurements as CSV, or for TensorBoard, MLflow or Trackio.",
     "demo": "Run several peers on this machine and compare with local-only and pooled training.",
     "simulate": "Run all peers in one process.",
-    "plan": "Tell what a run will cost each site: bytes, hours, memory, exposure.",
+    "plan": "Estimate what a run costs each site: bytes, hours, memory, exposure.",
     "compare": "Compare topologies and algorithms.",
     "bench": "Measure topologies and algorithms on a frozen benchmark, and rank results.",
-    "audit": "Find out what a neighbour learns of a peer's recordings.",
+    "audit": "Measure by attacks what a neighbour learns about a peer's recordings.",
     "algorithms": "List the gossip algorithms and their hyper-parameters.",
-    "models": "List the families of models, their parameters and operations.",
+    "models": "List the families of models, their parameters and multiply-adds.",
     "topology": "List, show, compare and plot topologies; make the file of a run between sites.",
     "corpus": "List, fetch, scan and describe corpora.",
     "features": "Compute the features of a corpus into the cache.",
@@ -40,29 +40,28 @@ COMMANDS = {
     "push": "Write a model to a Hugging Face hub.",
     "pull": "Fetch a model from a Hugging Face hub.",
     "settings": "List the settings of a run with default, unit and meaning.",
-    "forget": "Leave a speaker's clips out from now on.",
+    "forget": "Exclude a speaker's clips from every later start of a peer.",
     "invite": "Make a run file and an invitation for each site.",
     "accept": "Accept an invitation: make a key, check the recordings, and write the reply.",
-    "keys": "Make the keys that peers know each other by.",
+    "keys": "Make the keys by which peers authenticate each other.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
-"""Errors of a run that has failed, rather than of a call that names a wrong file."""
+"""Errors of the system that end a run with exit code 1; other errors of a file mean that the call names a wrong one."""
 
 
 ONLY_WHOLE = ("torch", "scipy", "librosa", "zmq", "networkx", "msgpack", "safetensors", "matplotlib", "filelock",
               "cryptography")
-"""What p2pser requires and p2pser-predict, the distribution for predictions only, does not."""
+"""Packages that p2pser requires and p2pser-predict, the distribution for predictions only, does not."""
 
 
 class LazyGroup(click.Group):
     """A group whose command NAME is the attribute NAME of ``p2pser.cli.NAME``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse empty arguments, which a shell makes of an unset variable, and the character 0: neither has a meaning.
-        """
+        """Refuse the character 0, and empty arguments, which a shell makes of an unset variable."""
         for before, argument in zip(("", *args), args):
             if "\0" in argument:
                 raise click.UsageError(f"the argument {argument!r} holds a character 0: leave it out", ctx)
@@ -94,7 +93,7 @@ def cli() -> None:
 
     Each peer trains on its own recordings and exchanges messages with its neighbours only.
 
-    Example: p2pser demo --peers 8 --topology ring.yaml
+    Example: p2pser demo --peers 8 --topology ring --kill 3@10
     """
     if installed_twice():
         click.echo(f"p2pser: {TWICE}", err=True)
@@ -119,21 +118,21 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in ONLY_WHOLE:
             raise
-        click.echo(f"p2pser: this needs {error.name}, and this installation is for predictions only (p2pser-predict): "
-                   "install p2pser in another environment", err=True)
+        click.echo(f"p2pser: this command needs {error.name}, and this installation is for predictions only "
+                   "(p2pser-predict): install p2pser in another environment", err=True)
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno == errno.ENOSPC:
             click.echo("p2pser: cannot write: no space is left on the disk", err=True)
             sys.exit(1)
-        if error.filename is None:  # no file that the user could do anything about
+        if error.filename is None:  # the error of no file that the user could change
             raise
         click.echo(f"p2pser: {in_one_line(f'cannot use {str(error.filename)!r}: {error.strerror}')}", err=True)
         sys.exit(1 if error.errno in FULL else 2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("p2pser: interrupted", err=True)
         sys.exit(130)
-    # Without its own error handling click returns what Exit holds, and what a command returns: nothing here.
+    # Without its own error handling click returns the code of an Exit, and what a command returns: None here.
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,4 +1,4 @@
-"""``p2pser models``: the families of models, their size and what they compute."""
+"""``p2pser models``: the families of models, their sizes and layers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pser.cli.common import json_option, print_json
-from p2pser.cli.kinds import Source
+from p2pser.cli.common import RUN_OPTION, json_option
+from p2pser.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.config import Config
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--features", "kind", metavar="KIND", help="Kind of features.  [default: each family's own]")
+@click.option("--features", "kind", metavar="KIND",
+              help="Kind of features (features.kind).  [default: each family's own]")
 @click.option("--classes", type=click.IntRange(min=2), default=7, show_default=True, help="Number of emotions.")
-@click.option("--run", "run_file", type=Source(dir_okay=False),
-              help="Run file (YAML) whose features and model are meant.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE",
-              help="Override one setting of the run (may be given several times).")
+@RUN_OPTION["run"]
+@RUN_OPTION["set"]
 @json_option
 def models(name: str | None, kind: str | None, classes: int, run_file: Path | None, settings: tuple[str, ...],
            as_json: bool) -> None:
-    """List the families of models with their parameters and operations, or say what NAME is made of.
+    """List the families of models with parameters and multiply-adds, or explain NAME layer by layer.
 
-    A run uses one with --set model.name=NAME. Settings that are not set (features, sizes, training) follow the family.
+    --set model.name=NAME selects the family of a run. The defaults of other settings (features, sizes, training) depend
+    on it.
 
     Example: p2pser models gru --features mfcc+chroma --set model.hidden=[96]
     """
@@ -55,11 +55,12 @@ def models(name: str | None, kind: str | None, classes: int, run_file: Path | No
     elif name is not None:
         _explain(facts[0])
     else:
-        _list(facts)
+        print_table(("model", "features", "parameters", "multiply-adds", "what it is", "from"), list(map(_row, facts)),
+                    left=(0, 1, 4, 5), folded=True)
 
 
 def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
-    """Return the facts about a family; without ``classes`` those about one that does not take these features."""
+    """Return the facts about a family; ``classes`` is None for a family that does not take these features."""
     from p2pser.base.parameters import described
     from p2pser.base.registries import FAMILIES
     from p2pser.config import ModelSettings
@@ -68,8 +69,8 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     from p2pser.models.cost import BYTES, cost
 
     family = FAMILIES[name]
-    hears = family.takes == "states"  # the shape is that of an encoder
-    shape = () if hears and classes is None else shape_of(config.features)
+    encoded = family.takes == "states"  # the shape is that of an encoder
+    shape = () if encoded and classes is None else shape_of(config.features)
     text = (inspect.getdoc(family) or "").replace("``", "")
     about = {field: ModelSettings.model_fields[field].description for field in family.uses} | {
         f"parameters.{parameter.name}": parameter.about for parameter in described(family)}
@@ -83,7 +84,7 @@ def _facts(name: str, config: Config, classes: int | None) -> dict[str, Any]:
     }
     if classes is None:
         return facts
-    config = for_run(config, 1) if hears else config
+    config = for_run(config, 1) if encoded else config
     module = build(config.model, shape, classes, config.seed)
     layers = [{"name": path, "shape": list(parameter.shape), "parameters": parameter.numel()}
               for path, parameter in module.named_parameters()]
@@ -101,15 +102,15 @@ def _about(text: str) -> str:
 def _explain(facts: dict[str, Any]) -> None:
     click.echo(f"{facts['name']} ({facts['from']}): {facts['description']}\n")
     size = " by ".join(map(str, facts["shape"]))
-    click.echo(f"for {facts['features']}, {size} a clip, and {facts['classes']} emotions:")
+    click.echo(f"for {facts['features']}, {size} for a clip, and {facts['classes']} emotions:")
     if facts["parameters"]:
         width = max(len(layer["name"]) for layer in facts["layers"])
         for layer in facts["layers"]:
             click.echo(f"  {layer['name']:<{width}}  {layer['parameters']:>9,}  "
                        f"{' x '.join(map(str, layer['shape']))}")
         click.echo(f"  {'parameters':<{width}}  {facts['parameters']:>9,}  "
-                   f"{facts['message_bytes'] / 1e6:.2f} MB to each neighbour and exchange, uncompressed")
-        click.echo(f"{facts['operations']:,} multiply-adds an answer\n")
+                   f"{facts['message_bytes'] / 1e6:.2f} MB to each neighbour in an exchange, uncompressed")
+        click.echo(f"{facts['operations']:,} multiply-adds for a clip\n")
     else:
         click.echo("  parameters grow with peers and rounds\n")
     for field, value in facts["settings"].items():
@@ -124,20 +125,11 @@ def _plain(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def _list(facts: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("model", "features", "parameters", "multiply-adds", "what it is", "from"):
-        numbers = column in ("parameters", "multiply-adds")
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=column == "model")
-    for family in facts:
-        size = (f"not {family['features']}" if family["shape"] else "needs features.encoder", "-", "-")
-        if family["parameters"] is not None:
-            size = (" ".join([family["features"], "x".join(map(str, family["shape"]))]),
-                    f"{family['parameters']:,}" if family["parameters"] else "grow with rounds",
-                    f"{family['operations']:,}")
-        table.add_row(family["name"], *size, family["about"], family["from"])
-    Console(highlight=False, emoji=False, markup=False).print(table)
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Return a family's line of the list."""
+    size = (f"not {facts['features']}" if facts["shape"] else "needs features.encoder", "-", "-")
+    if facts["parameters"] is not None:
+        size = (" ".join([facts["features"], "x".join(map(str, facts["shape"]))]),
+                f"{facts['parameters']:,}" if facts["parameters"] else "grow with rounds",
+                f"{facts['operations']:,}")
+    return facts["name"], *size, facts["about"], facts["from"]

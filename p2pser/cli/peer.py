@@ -1,4 +1,4 @@
-"""``p2pser peer``: one peer, from its recordings to the network's model."""
+"""``p2pser peer``: one peer, from its recordings to the consensus model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from p2pser.cli.common import RunOptions, from_option, json_option, note, print_findings, print_json, run_options
+from p2pser.cli.common import RunOptions, from_option, id_option, json_option, require_peer, run_options
 from p2pser.cli.kinds import Number, writable
+from p2pser.cli.output import note, print_findings, print_json
 
 if TYPE_CHECKING:
     from p2pser.cli.peer_lines import Lines
@@ -20,38 +21,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--id", "me", type=click.IntRange(min=0), required=True, help="The id of this peer in the topology.")
-@run_options("ring.yaml")
+@id_option
+@run_options()
 @click.option("--start-timeout", type=Number(min=0, min_open=True), metavar="SECONDS",
-              help="Start without the neighbours that have not connected after this time.  [default: wait for ever; "
-                   "with --check 5]")
-@click.option("--fresh", is_flag=True, help="Start anew, without the checkpoints of an earlier run in the same folder.")
+              help="Start without the neighbours that have not connected after this time.  [default: wait without "
+                   "limit; with --check 5]")
+@click.option("--fresh", is_flag=True, help="Discard the checkpoints of an earlier run in the same folder.")
 @click.option("--check", is_flag=True,
-              help="Look at this site's recordings, address and machine, connect to neighbours that run or check too, "
+              help="Check this site's recordings, address and machine, connect to neighbours that run or check too, "
                    "compare settings, print round-trip time and rate, and exit.")
 @click.option("--alone", is_flag=True,
-              help="At the end train a second model on this peer's clips alone, to tell what the network has brought.")
+              help="At the end train a second model on this peer's clips alone, for comparison.")
 @click.option("--metrics", metavar="[HOST:]PORT",
-              help="Serve /metrics for Prometheus, and /health, at this TCP port of 127.0.0.1, or of HOST (network."
-                   "metrics_port).")
+              help="Serve /metrics for Prometheus, and /health, at this TCP port of 127.0.0.1 or of HOST "
+                   "(network.metrics_port, network.metrics_host).")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
-              help="Standard error as sentences, or as one JSON object a line.")
+              help="Form of standard error: sentences, or one JSON object on each line.")
 @from_option
 @json_option
 def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool, check: bool, alone: bool,
          metrics: str | None, log_format: str, start: Path | None, as_json: bool) -> None:
-    """Run one peer: train on its own recordings, gossip with its neighbours, end with the network's model.
+    """Run one peer: train on its own recordings, gossip with its neighbours, and end with the consensus model.
 
     The peer waits for its neighbours. After an interruption (Ctrl-C, SIGTERM, a crash) the same command resumes.
-    On SIGHUP it reads the topology file again: other addresses and keys at once; another graph, with a higher epoch,
-    as soon as all living peers have the file.
+    On SIGHUP it reads the topology file again: new addresses and keys apply at once, a new graph with a higher epoch
+    as soon as all live peers have the file.
 
     The exit code is 0 when the run is done, 1 when it failed, 2 when the call or a file is wrong, and 3 when it is
     done but not with every peer that the topology declares.
 
-    Example: p2pser peer --id 3 --topology ring.yaml --data my-clips/
+    Example: p2pser peer --id 3 --topology ring --data my-clips/
     """
-    from p2pser.base.errors import ConfigError
     from p2pser.cli.peer_lines import JsonLines, TextLines
 
     host, port = (None, None) if metrics is None else _endpoint(metrics)
@@ -70,8 +70,7 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
         return topology
 
     topology = read()
-    if me >= topology.size:
-        raise ConfigError(f"--id {me}: the topology {topology.name!r} has the peers 0 to {topology.size - 1}")
+    require_peer(me, topology)
     from p2pser.peer.process import Peer
     from p2pser.peer.supervisor import Supervisor
 
@@ -100,7 +99,7 @@ def _run(process: Peer, lines: Lines, as_json: bool) -> NoReturn:
     except P2PSERError as error:
         lines.failed(in_one_line(error))
         raise click.exceptions.Exit(error.exit_code) from None
-    process.supervisor.ready()  # of a run that had finished before, nothing was left to do
+    process.supervisor.ready()  # not yet reported where the run had finished before
     process.supervisor.stopping()
     _print(ending, as_json)
     lines.say(f"results: {ending.summary['out']}")
@@ -111,10 +110,11 @@ def _run(process: Peer, lines: Lines, as_json: bool) -> NoReturn:
 
 
 def _endpoint(text: str) -> tuple[str | None, int]:
-    """Return the host and port of ``[HOST:]PORT``. Raises click's error where it is neither."""
+    """Return the host and port of ``[HOST:]PORT``. Raises click.BadParameter for another form."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5):
-        raise click.BadParameter(f"{text!r} is no [HOST:]PORT, such as 9100 or 192.0.2.7:9100", param_hint="--metrics")
+        raise click.BadParameter(f"{text!r} is not of the form [HOST:]PORT: write, for example, 9100 or 192.0.2.7:9100",
+                                 param_hint="--metrics")
     return host or None, int(port)
 
 
@@ -136,12 +136,12 @@ def _print(ending: Ending, as_json: bool) -> None:
                 if ending.summary.get(name) is not None:
                     click.echo(f"  of {what}: {ending.summary[name]:.3f}")
         for line in Calibrated.read(ending.summary).lines() if "calibration" in ending.summary else ():
-            click.echo(line)  # a summary that an earlier version wrote has none
+            click.echo(line)  # the summary of an earlier version has none
         click.echo(in_words(ending.summary))
 
 
 def _check(process: Peer, timeout: float | None, as_json: bool) -> None:
-    """Print what is found, and exit: 0 where all fits, else 2."""
+    """Print the findings of a check, and exit: with 0 where all fits, else with 2."""
     from p2pser.peer.check import ANSWER_TIMEOUT
     from p2pser.peer.check import check as check_site
 

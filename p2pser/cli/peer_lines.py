@@ -1,4 +1,4 @@
-"""What ``p2pser peer`` writes to standard error while it runs: sentences and how far it is, as text or as JSON."""
+"""What ``p2pser peer`` writes to standard error: sentences and the progress of rounds, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Any
 
 from p2pser.base.progress import Bar, progress
 from p2pser.base.wording import duration
-from p2pser.cli.common import note
+from p2pser.cli.output import note
 from p2pser.config import Config
 from p2pser.peer.telemetry import now
 from p2pser.peer.view import PROBLEMS, RECENT
 
 EVERY = 60.0
-"""Time between two lines about rounds where there is no terminal [s]; the first and the last round have one each."""
+"""Time between two lines about rounds without a terminal [s]; the first and the last round always have a line."""
 
 
 class Lines(ABC):
-    """Writes what one peer tells. A context manager.
+    """Writes the sentences and the progress of one peer. A context manager.
 
-    config, me : the run's, and the peer's id. clock : returns the time [s].
+    config : of the run. me : the peer's id. clock : returns the time [s].
     """
 
     def __init__(self, config: Config, me: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.config, self.me, self._clock = config, me, clock
         self._began: float | None = None
-        """When the round began that is under way."""
+        """When the current round began."""
         self._next = 0.0
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._uar: float | None = None
@@ -75,10 +75,10 @@ class Lines(ABC):
 
     @abstractmethod
     def round(self, state: Mapping[str, Any]) -> None:
-        """Take how far the peer is after a round."""
+        """Take the state of the peer after a round."""
 
     def due(self, state: Mapping[str, Any]) -> bool:
-        """Whether it is time for a line about a round."""
+        """Whether a line about this round is due."""
         if state["round"] + 1 < state["rounds"] and self._clock() < self._next:
             return False
         self._next = self._clock() + EVERY
@@ -86,7 +86,7 @@ class Lines(ABC):
 
 
 class TextLines(Lines):
-    """Sentences as they are; rounds as a bar, or as a line now and then where standard error is no terminal."""
+    """Sentences as they are; rounds as a bar, or as a line every ``EVERY`` seconds where there is no terminal."""
 
     _bar: Bar | None = None
 
@@ -94,7 +94,7 @@ class TextLines(Lines):
         note(sentence)
 
     def event(self, record: Mapping[str, Any]) -> None:
-        """Leave it out: what a person must know of it comes as a sentence."""
+        """Write nothing: what an operator must know of an event comes as a sentence."""
 
     def failed(self, reason: str) -> None:
         note(f"p2pser: {reason}")
@@ -114,10 +114,10 @@ class TextLines(Lines):
 
 
 class JsonLines(Lines):
-    """One object a line: ``at``, ``level``, ``run``, ``reporter`` (this peer) and ``kind``, and what belongs to it.
+    """One object on each line: ``at``, ``level``, ``run``, ``reporter`` (this peer), ``kind``, and the kind's fields.
 
-    ``say``: a sentence. ``round``: how far the peer is, as often as in text. ``failed``: the reason. All else are the
-    events of ``events.jsonl``.
+    Kinds: ``say`` (a sentence), ``round`` (the state after a round, as often as in text), ``failed`` (the reason), and
+    those of the events in ``events.jsonl``.
     """
 
     def say(self, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""``p2pser predict``: the emotion of recordings, one by one or along their time."""
+"""``p2pser predict``: the emotion of recordings, of each as a whole or window by window."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import click
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
-from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source, Target
+from p2pser.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
@@ -22,51 +23,51 @@ if TYPE_CHECKING:
 STANDARD_INPUT = Path("-")
 
 Given: TypeAlias = "tuple[Path, Path | bytes]"
-"""A recording's name, and its path, or the bytes of standard input."""
+"""The name of a recording, and its path or the bytes of standard input."""
 
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=Source())
 @click.argument("recordings", metavar="FILE|DIR|LIST...", nargs=-1, required=True, type=Source())
-@click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",
+@click.option("--enrol", type=Source(exists=True), metavar="DIR",
               help="Recordings of the same speaker, whose statistics scale the features.")
-@click.option("--alone", is_flag=True,
-              help="Answer for each recording as if it were alone. Otherwise, where several are unlike those of the "
-                   "training (another microphone, room or language), their common statistics scale the features.")
-@click.option("--top-k", type=click.IntRange(min=1), default=None, metavar="K",
-              help="Print the K most probable emotions only.")
-@click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=None, metavar="S",
-              help="Answer for windows of this length, a timeline [s].  [default: 3, with --hop or --plot]")
-@click.option("--hop", type=Number(min=0, min_open=True, max=LONGEST), default=None, metavar="S",
-              help="Time from one window to the next [s].  [default: 1 or the window, where it is shorter]")
-@click.option("--silence", type=Number(max=0), default=None, metavar="DB",
+@click.option("--together/--no-together", default=True, show_default=True,
+              help="Where several recordings are unlike those of the training (another microphone, room or language), "
+                   "scale the features by their common statistics; otherwise answer for each recording by itself.")
+@renamed("--alone", "--no-together", flag=True)
+@click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="Print the K most probable emotions only.")
+@click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), metavar="S",
+              help="Length of the window of a label [s].  [default: 3 with --hop, --silence or --plot]")
+@click.option("--hop", type=Number(min=0, min_open=True, max=LONGEST), metavar="S",
+              help="Time from one window to the next [s].  [default: 1, or the window where it is shorter]")
+@click.option("--silence", type=Number(max=0), metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
-@click.option("--csv", "table", type=Target(folder=False), default=None, metavar="OUT",
+@click.option("--csv", "table", type=Target(folder=False), metavar="CSV",
               help="Write a row for each recording, or window, to a CSV file.")
-@click.option("--plot", type=Target(folder=False), default=None, metavar="PNG",
-              help="Draw the timeline of one recording.")
+@click.option("--plot", type=Target(folder=False), metavar="PNG",
+              help="Draw the timeline of one recording (.png, .svg or .pdf).")
 @click.option("--coverage", type=click.FloatRange(0, 0.95, min_open=True), default=0.9, show_default=True, metavar="P",
-              help="Share of clips of new speakers whose set of emotions holds the right one: 0.8, 0.9 or 0.95.")
-@click.option("--text", default=None, metavar="WORDS",
-              help="What is said in the recording, for models that read words; of several recordings a manifest's "
-                   "column transcript says it.")
+              help="Share of clips of new speakers whose set of emotions contains the right one: 0.8, 0.9 or 0.95.")
+@click.option("--text", metavar="WORDS",
+              help="Transcript of the recording, for models that read words; of several recordings give a manifest "
+                   "with a column transcript.")
 @encoder_option
 @json_option
-def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone: bool, top_k: int | None,
+def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, together: bool, top_k: int | None,
             window: float | None, hop: float | None, silence: float | None, table: Path | None, plot: Path | None,
             coverage: float, text: str | None, encoder: str | None, as_json: bool) -> None:
-    """Predict the emotion of recordings: a label, or the emotions that are possible, or "not sure" and why; and the
-    probability of each.
+    """Predict the emotion of recordings: a label, a set of possible emotions, or "not sure" with the reason; and the
+    probability of each emotion.
 
     DIR stands for all recordings below it, LIST (a text file with a path on each line, or a manifest CSV) for the
-    recordings in it, - for standard input, which holds one recording. The exit code is 2 where a recording could not
-    be used; the others are predicted all the same.
+    recordings in it, - for standard input, which holds one recording. The exit code is 2 where a recording cannot be
+    used; the others are predicted.
 
-    Example: p2pser predict runs/ring/peer-3/model clip.wav
+    Example: p2pser predict runs/demo/peer-3/model clip.wav
 
-    Example: ffmpeg -i call.mp4 -f wav - | p2pser predict runs/ring/peer-3/model - --window 3
+    Example: ffmpeg -i call.mp4 -f wav - | p2pser predict runs/demo/peer-3/model - --window 3
 
-    Example: p2pser predict runs/ring/peer-3/model meeting.wav --window 3 --hop 1 --plot meeting.png --csv meeting.csv
+    Example: p2pser predict runs/demo/peer-3/model clip.wav --window 1 --hop 0.5 --plot clip.png --csv clip.csv
     """
     from p2pser.inference.predictor import load, most_probable
     from p2pser.inference.recordings import files
@@ -82,14 +83,14 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, alone
     errors: list[tuple[Path, str]] = []
     timed = not (window is None and hop is None and plot is None and silence is None)
     if plot is not None and len(paths) != 1:
-        raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named")
+        raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named: name one")
     if text is not None and (timed or len(paths) != 1):
-        raise click.UsageError("--text is what is said in one whole recording: name one, without a timeline")
+        raise click.UsageError("--text is the transcript of one whole recording: name one, without a timeline")
     if timed and (silent := without_words(predictor.card, windows=True)):
         note(f"p2pser: {silent}")
     texts = transcripts(paths, recordings) if text is None else [text]
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
-        else _whole(predictor, given, own, errors, alone, texts)
+        else _whole(predictor, given, own, errors, together, texts)
     rows = []
     width = max(len(str(path)) for path in paths)
     for row, answer in answers:
@@ -120,10 +121,10 @@ def _given(paths: list[Path]) -> list[Given]:
 
 
 def _whole(predictor: Predictor, given: list[Given], own: Statistics | None, errors: list[tuple[Path, str]],
-           alone: bool, texts: list[str]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
+           together: bool, texts: list[str]) -> Iterator[tuple[dict[str, Any], Answer | None]]:
     """Yield a row and its answer for each recording."""
     wrong: list[tuple[Path, str]] = []
-    for answer in predictor.each((source for _, source in _shown(given)), own, wrong, together=not alone,
+    for answer in predictor.each((source for _, source in _shown(given)), own, wrong, together=together,
                                  texts=texts):
         yield {"path": str(answer.path or STANDARD_INPUT), **answer.to_dict()}, answer
     named = {path for path, source in given if isinstance(source, Path)}

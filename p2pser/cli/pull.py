@@ -1,4 +1,4 @@
-"""``p2pser pull``: a model from a Hugging Face hub."""
+"""``p2pser pull``: fetch a model from a Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Target
+from p2pser.cli.output import note, print_json
 
 
 @click.command()
 @click.argument("repo", metavar="OWNER/NAME")
 @click.argument("out", metavar="NEW_DIR", type=Target(folder=True))
-@click.option("--revision", default=None, metavar="COMMIT",
-              help="Commit, tag or branch; a commit always names the same model.  [default: the newest of main]")
+@click.option("--revision", metavar="COMMIT|TAG|BRANCH",
+              help="Revision to fetch; a commit always names the same model.  [default: main]")
 @encoder_option
 @json_option
 def pull(repo: str, out: Path, revision: str | None, encoder: str | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``p2pser push``: a model to a Hugging Face hub."""
+"""``p2pser push``: write a model to a Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import click
 
 from p2pser.base.documents import read_text
 from p2pser.base.errors import ConfigError
-from p2pser.cli.common import encoder_option, json_option, note, print_json
+from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Source
+from p2pser.cli.output import note, print_json
 
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=Source())
 @click.argument("repo", metavar="OWNER/NAME")
-@click.option("--licence", default=None, metavar="ID",
+@click.option("--licence", metavar="ID",
               help="The model's licence as the hub names it, such as apache-2.0.")
-@click.option("--results", type=Source(dir_okay=False), default=None, metavar="FILE",
-              help="What p2pser evaluate MODEL_DIR --json printed, for the hub's card.")
-@click.option("--private", is_flag=True, help="A new repository is visible to its owner only.")
-@click.option("--revision", default=None, metavar="BRANCH", help="Branch to write to.  [default: main]")
+@click.option("--results", type=Source(dir_okay=False), metavar="JSON",
+              help="Output of p2pser evaluate MODEL_DIR --json, for the hub's card.")
+@click.option("--private", is_flag=True, help="Make a new repository private: visible to its owner only.")
+@click.option("--revision", metavar="BRANCH", help="Revision to write: a branch.  [default: main]")
 @click.option("--keep-readme", is_flag=True, help="Leave the repository's README.md as it is.")
 @encoder_option
 @json_option
@@ -29,9 +30,9 @@ def push(model: Path, repo: str, licence: str | None, results: Path | None, priv
          keep_readme: bool, encoder: str | None, as_json: bool) -> None:
     """Write a model to a Hugging Face hub, with a card in its format.
 
-    The repository is made where there is none. Log in first: hf auth login, or the variable HF_TOKEN.
+    A missing repository is created. Log in first: hf auth login, or the variable HF_TOKEN.
 
-    Example: p2pser push runs/ring/peer-3/model ada/emotions --licence apache-2.0
+    Example: p2pser push runs/demo/peer-3/model ada/emotions --licence apache-2.0
     """
     from p2pser.inference import hub
 
@@ -40,7 +41,8 @@ def push(model: Path, repo: str, licence: str | None, results: Path | None, priv
         try:
             report = json.loads(read_text(results, "the results", ConfigError))
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"cannot read the results {results}: {' '.join(str(error).split())}") from None
+            raise ConfigError(f"cannot read the results {results}: {error}; give the output of p2pser evaluate --json"
+                              ) from None
     stored = hub.push(model, repo, licence=licence, private=private, revision=revision, results=report,
                       keep_readme=keep_readme, encoder=encoder)
     if stored.card.warning:

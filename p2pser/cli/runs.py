@@ -1,4 +1,4 @@
-"""``p2pser runs``: the runs in a folder, and their measurements for other programs."""
+"""``p2pser runs``: the runs in a folder, and the export of their measurements."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.base.wording import counted, number
-from p2pser.cli.common import json_option, note, print_json, print_table
+from p2pser.cli.common import json_option
 from p2pser.cli.kinds import Source, Target
+from p2pser.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.peer.view import RunView
@@ -21,7 +22,7 @@ TARGETS = ("csv", "tensorboard", "mlflow", "trackio")
 def runs() -> None:
     """List runs, and write their measurements for other programs.
 
-    Example: p2pser runs export runs/pilot --to csv
+    Example: p2pser runs export runs/demo --to csv
     """
 
 
@@ -29,41 +30,42 @@ def runs() -> None:
 @click.argument("folder", type=Source(), default=Path("runs"), required=False)
 @json_option
 def list_runs(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER (default: runs/), the one that was written last first.
+    """List the runs in FOLDER (by default runs/), the newest first.
 
     Example: p2pser runs list
     """
     from p2pser.peer.view import look, run_folders
 
-    found = [_summary(path, look(path)) for path in run_folders(folder)]
+    summaries = [_summary(path, look(path)) for path in run_folders(folder)]
     if as_json:
-        print_json(found)
+        print_json(summaries)
         return
     print_table(["run", "peers", "state", "rounds", "UAR", "folder"], [
-        [run["run"], str(run["peers"]), ", ".join(f"{many} {state}" for state, many in run["states"].items()),
-         f"{run['round']} of {run['rounds']}", number(run["uar"], ".3f"), run["folder"]] for run in found])
+        [run["run"], str(run["peers"]), ", ".join(f"{count} {state}" for state, count in run["states"].items()),
+         f"{run['round']} of {run['rounds']}", number(run["uar"], ".3f"), run["folder"]] for run in summaries],
+        left=(0, 2, 5))
 
 
 @runs.command()
 @click.argument("run", type=Source(exists=True))
-@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="What to write for.")
-@click.option("--out", type=Target(folder=True), metavar="DIR",
-              help="Folder to write to.  [default: exports/TARGET in the run's]")
+@click.option("--to", "target", type=click.Choice(TARGETS), required=True, help="Format to write.")
+@click.option("--out", type=Target(folder=True),
+              help="Folder of the results.  [default: exports/FORMAT in the folder of the run]")
 @json_option
 def export(run: Path, target: str, out: Path | None, as_json: bool) -> None:
     """Write the measurements of all peers of a RUN (runs/NAME, or one peer's folder) for another program.
 
-    Also of a run that goes on: the next call adds what has come since. csv is one table with a row for each peer and
-    round. tensorboard, mlflow and trackio have a run for each peer; they need their packages. mlflow writes to
+    The run may still be active: the next call adds the new rounds. csv is one table with a row for each peer and round.
+    tensorboard, mlflow and trackio have a run for each peer; they need their packages. mlflow writes to
     MLFLOW_TRACKING_URI where that is set, trackio to TRACKIO_DIR.
 
-    Example: p2pser runs export runs/pilot --to csv
+    Example: p2pser runs export runs/demo --to csv
     """
     from p2pser.experiments import exporting
 
     place, written = exporting.export(run, target, out)
     if as_json:
-        rounds = {str(peer): many for peer, many in written.items()}
+        rounds = {str(peer): count for peer, count in written.items()}
         print_json({"run": str(run), "to": target, "out": str(place), "rounds": rounds})
         return
     click.echo(str(place))

@@ -1,4 +1,4 @@
-"""``p2pser settings``: every setting with default, unit and meaning."""
+"""``p2pser settings``: every setting with default, allowed values, unit and meaning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from p2pser.cli.common import json_option, print_json
+from p2pser.cli.common import json_option
+from p2pser.cli.output import print_json
 
 
 @click.command()
@@ -31,7 +32,7 @@ def settings(section: str | None, as_json: bool) -> None:
               or entry["name"].startswith(f"{section}.")]
     if section is not None and not chosen:
         names = {entry[key] for entry in entries for key in ("section", "name")} - {""}
-        raise ConfigError(f"there is no section and no setting {section!r}{nearest(section, names)}")
+        raise ConfigError(f"there is no section or setting {section!r}{nearest(section, names)}")
     if as_json:
         print_json(chosen)
         return

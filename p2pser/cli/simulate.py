@@ -1,4 +1,4 @@
-"""``p2pser simulate``: all peers in one process."""
+"""``p2pser simulate``: all peers of a run in one process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pser.cli.clock import churn_of, clock_options
-from p2pser.cli.common import RunOptions, device_option, from_option, json_option, note, print_json, run_options
+from p2pser.cli.common import SEVERAL, RunOptions, device_option, from_option, json_option, run_options
 from p2pser.cli.kinds import writable
+from p2pser.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from p2pser.simulation.clock import Clock
@@ -21,7 +22,7 @@ def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
     for value in values:
         peer, at, round = value.partition("@")
         if not (at and peer.isdecimal() and round.isdecimal()):
-            raise click.BadParameter(f"{value!r}: write PEER@ROUND, for example 3@10")
+            raise click.BadParameter(f"{value!r} is not of the form PEER@ROUND: write, for example, 3@10")
         deaths[int(peer)] = int(round)
     return deaths
 
@@ -29,49 +30,49 @@ def _deaths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, .
 def _attacks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, str]:
     attacks = {}
     for value in values:
-        peer, at, name = value.partition(":")
-        if not (at and peer.isdecimal()):
-            raise click.BadParameter(f"{value!r}: write PEER:ATTACK, for example 3:sign-flip")
+        peer, colon, name = value.partition(":")
+        if not (colon and peer.isdecimal()):
+            raise click.BadParameter(f"{value!r} is not of the form PEER:ATTACK: write, for example, 3:sign-flip")
         attacks[int(peer)] = name
     return attacks
 
 
 @click.command()
 @click.option("--kill", "deaths", multiple=True, metavar="PEER@ROUND", callback=_deaths,
-              help="Stop a peer at the beginning of a round (may be given several times).")
+              help=f"Kill a peer at the beginning of a round {SEVERAL}.")
 @click.option("--hostile", "attacks", multiple=True, metavar="PEER:ATTACK", callback=_attacks,
               help="Make a peer hostile: it sends manipulated parameters, by the attack sign-flip, large-norm, "
-                   "same-value, a-little-is-enough or inner-product (may be given several times).")
+                   f"same-value, a-little-is-enough or inner-product {SEVERAL}.")
 @clock_options
 @click.option("--churn", metavar="CSV|RATE[:SECONDS]",
-              help="Peers leave and come back by the simulated time: a file with the columns peer,leaves_s,returns_s, "
-                   "or how often each leaves in an hour, and for how many seconds on average (default 300).")
-@click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network do (slower).")
+              help="Peers leave and return in simulated time: a file with the columns peer,leaves_s,returns_s, or how "
+                   "often each peer leaves in an hour and for how many seconds on average (300 where not given).")
+@click.option("--exact", is_flag=True, help="Compute the same bits as peers on a network (slower).")
 @click.option("--baselines/--no-baselines", default=True, show_default=True,
               help="Also train local-only and pooled models.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="PEERS",
-              help="Evaluate the own models of this number of peers, drawn by the seed (default: of all).")
+              help="Evaluate the own models of this number of peers, drawn by the seed.  [default: all]")
 @click.option("--calibrate", type=click.IntRange(min=2), metavar="FOLDS",
-              help="Fit the temperature of the model's probabilities and its sets of emotions on this number of inner "
-                   "folds of training speakers, each with a run of its own; predict uses them.")
+              help="Fit the temperature of the model's probabilities and its sets of emotions, for p2pser predict, on "
+                   "this number of inner folds of training speakers, each with a run of its own.")
 @from_option
 @json_option
 @device_option
-@run_options("ring.yaml")
+@run_options()
 def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], attacks: dict[int, str],
              clock: Callable[[int, int], Clock], timed: bool, churn: str | None, exact: bool, baselines: bool,
              calibrate: int | None, sample: int | None, start: Path | None, as_json: bool) -> None:
     """Run all peers in one process: the algorithms and the training of a real network, without the network.
 
     Writes OUT/NAME/simulation/: metrics.jsonl (one line per round), run.png, model/ (the consensus model; with hostile
-    peers, a robust algorithm or gossip.share there is none, and it is the first honest peer's), and model-WIDTH/ for
-    each smaller width (model.width).
+    peers, a robust algorithm or gossip.share there is none, and model/ is that of the first honest peer), and
+    model-WIDTH/ for each smaller width (model.width).
 
-    An interrupted run goes on when the same command is given again, from the last checkpoint in checkpoint/ there, with
-    the same results bit for bit. It starts anew under other settings, and where it runs in simulated time, with hostile
-    peers, a budget, secure sums or an asynchronous algorithm.
+    The same command continues an interrupted run from the last checkpoint in checkpoint/ there, with the same results
+    bit for bit. A run starts anew under other settings, in simulated time, and with hostile peers, a budget, secure
+    sums or an asynchronous algorithm.
 
-    Example: p2pser simulate --topology ring.yaml --peers 8
+    Example: p2pser simulate --topology ring --peers 8
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""``p2pser status``: where a run is, whom it waits for, how good it is, how long it takes, what went wrong."""
+"""``p2pser status``: the state of a run, in answers to an operator's five questions."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from p2pser.base.wording import duration
-from p2pser.cli.common import json_option, print_json
+from p2pser.cli.common import json_option
+from p2pser.cli.kinds import Source
+from p2pser.cli.output import print_json
 
 if TYPE_CHECKING:
     from p2pser.peer.view import PeerView
 
 SHOWN = 5
-"""The newest problems that are shown."""
+"""Number of problems that are shown, the newest."""
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=Source(), required=False)
 @json_option
 def status(folder: Path | None, as_json: bool) -> None:
-    """Show how a run goes, or how it ended: FOLDER is that of a run or of one peer (default: the newest run in runs/).
+    """Show the state of a run. FOLDER is that of a run or of one peer (by default the newest run in runs/).
 
-    It reads the files that the peers on this machine write, so it shows a run that was killed as well. The exit code is
-    0 where each peer runs or has finished, else 1.
+    The command reads the files that the peers on this machine write, also those of a run that was killed. The exit code
+    is 0 where each peer runs or has finished, else 1.
 
-    Example: p2pser status runs/pilot/peer-3
+    Example: p2pser status runs/demo/peer-3
     """
     from p2pser.peer.view import newest_run
 
@@ -35,7 +37,7 @@ def status(folder: Path | None, as_json: bool) -> None:
 
 
 def show(folder: Path, as_json: bool) -> NoReturn:
-    """Print the state of a run. Raises click's Exit with the code."""
+    """Print the state of a run, and exit."""
     from p2pser.peer.view import FINISHED, RUNNING, look
 
     run = look(folder)
@@ -58,7 +60,7 @@ def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
 
     yield "is it running", [_running(peer)]
     none = "no neighbour" if peer.stalled is None else \
-        "no neighbour that it has reported: its own work takes long, or its process is stopped"
+        "no reported neighbour: its own work takes long, or its process is stopped"
     yield "waits for", list(peer.waits_for.values()) or [none]
     yield "how good", [_quality(peer)]
     yield "how long", [_left(peer)]
@@ -81,7 +83,7 @@ def _running(peer: PeerView) -> str:
         return f"no, it has finished: {account.in_words(peer.summary)}; model: {peer.summary.get('model')}"
     words = {view.INTERRUPTED: "it was stopped", view.FAILED: "it failed", view.KILLED: "it was killed, or the machine"
              " went down"}
-    return f"no, {words[peer.state]}; {rounds}: the same command resumes"
+    return f"no, {words[peer.state]}; {rounds}: the same command resumes it"
 
 
 def _quality(peer: PeerView) -> str:
@@ -91,9 +93,9 @@ def _quality(peer: PeerView) -> str:
     first = next(iter(peer.measured("uar")), None)
     if not peer.metrics:
         return "no round is over yet"
-    told = "no held-out speakers to tell" if uar is None else f"UAR {uar:.3f} on the held-out speakers" + (
+    quality = "no held-out speakers" if uar is None else f"UAR {uar:.3f} on the held-out speakers" + (
         f" ({first:.3f} after the first round that was measured)" if first is not None else "")
-    return told if loss is None else f"{told}; training loss {loss:.3f}"
+    return quality if loss is None else f"{quality}; training loss {loss:.3f}"
 
 
 def _left(peer: PeerView) -> str:

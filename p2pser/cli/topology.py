@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 import click
 
 from p2pser.base.wording import counted
-from p2pser.cli.common import json_option, note, print_json
-from p2pser.cli.kinds import Target
+from p2pser.cli.common import json_option, renamed
+from p2pser.cli.kinds import Source, Target
+from p2pser.cli.output import note, print_json, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SHOWN = 64
+"""Largest number of peers whose neighbours are printed."""
 
 _parameters = click.option("--parameters", type=click.IntRange(min=1), default=100_000, show_default=True,
-                           help="Number of model parameters, for the bytes of an exchange.")
+                           help="Number of model parameters, which gives the bytes of an exchange.")
 
 
 def _graph_options(command: F) -> F:
@@ -25,9 +28,9 @@ def _graph_options(command: F) -> F:
 
 def _size_options(command: F) -> F:
     command = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-                           help="Seed of random graphs whose file gives none.")(command)
-    return click.option("--peers", type=click.IntRange(min=1), default=None,
-                        help="Number of peers, instead of the file's.")(command)
+                           help="Seed of random graphs whose file has none.")(command)
+    return click.option("--peers", type=click.IntRange(min=1),
+                        help="Number of peers.  [default: the topology's]")(command)
 
 
 @click.group()
@@ -43,7 +46,7 @@ def topology() -> None:
 @topology.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """List the topologies that come with p2pser, and the kinds that installed packages add.
+    """List the shipped topologies, and the kinds of graphs of installed packages.
 
     Example: p2pser topology list
     """
@@ -58,16 +61,13 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = _table("topology", ("peers", "right"), ("links", "right"), ("degree", "right"), ("slem", "right"),
-                   "what for")
-    for row in rows:
-        table.add_row(row["name"], str(row["peers"]), str(row["edges"]), _degrees(row["degree"]),
-                      f"{row['slem']:.3f}", row["about"] + (f" ({row['from']})" if row["from"] else ""))
-    _print(table)
+    print_table(("topology", "peers", "links", "degree", "slem", "what for"), [
+        (row["name"], str(row["peers"]), str(row["edges"]), _degrees(row["degree"]), f"{row['slem']:.3f}",
+         row["about"] + (f" ({row['from']})" if row["from"] else "")) for row in rows], left=(0, 5), folded=True)
 
 
 def _added_kinds() -> list[dict[str, Any]]:
-    """Return a row for each graph kind and schedule of other packages, with the smallest size from 8 that exists."""
+    """Return a row for each kind of graph and schedule of other packages, at the smallest possible size from 8 up."""
     from p2pser.base.errors import TopologyError
     from p2pser.base.registries import GRAPHS, SCHEDULES
     from p2pser.graph import spec, summary
@@ -82,11 +82,11 @@ def _added_kinds() -> list[dict[str, Any]]:
             try:
                 kind = registered(registry, name)
                 peers = next((size for size in (*range(8, 65), *range(1, 8)) if kind.fits(size)), 8)
-                made = spec.parse({"graph": {"kind": name, "peers": peers}}, str(origin), name)
+                example = spec.parse({"graph": {"kind": name, "peers": peers}}, str(origin), name)
             except TopologyError as error:
                 note(f"left out: {error}")
                 continue
-            rows.append({**summary.summarise(made), "about": kind.description, "file": None, "from": str(origin)})
+            rows.append({**summary.summarise(example), "about": kind.description, "file": None, "from": str(origin)})
     return rows
 
 
@@ -97,7 +97,7 @@ def _added_kinds() -> list[dict[str, Any]]:
 def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool) -> None:
     """Show a topology in numbers: size, degrees, diameter, and how fast gossip on it converges.
 
-    For schedules and one-way links also: period, contraction, consensus in finite time, messages and bytes.
+    Of schedules and one-way links also: period, contraction, consensus in finite time, messages and bytes.
 
     Example: p2pser topology show ring --peers 16 --json
     """
@@ -110,8 +110,7 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         print_json(facts)
         return
     changes = loaded.schedule is not None
-    table = _table("", ("", "left"), title=loaded.name)
-    for label, value in (
+    print_table(("", ""), [(label, str(value)) for label, value in (
         ("peers", facts["peers"]),
         ("links that any exchange uses" if changes else "links", facts["edges"]),
         ("messages sent (min, mean, max)" if changes else "degree (min, mean, max)",
@@ -127,17 +126,13 @@ def show(file: str, peers: int | None, seed: int, parameters: int, as_json: bool
         *([("signed by", fingerprint(loaded.signed_by))] if loaded.signed_by else []),
         *([("retired", ", ".join(map(str, loaded.retired)))] if loaded.retired else []),
         ("digest", loaded.digest()),
-    ):
-        table.add_row(label, str(value))
-    _print(table)
+    )], title=loaded.name, left=(0, 1), folded=True)
     names = {i: label for i, label in loaded.graph.nodes(data="label") if label is not None}
-    neighbours = _table(("peer", "right"), "neighbours", *(["name in the file"] if names else []))
-    for i in range(min(loaded.size, 64)):
-        linked = ", ".join(map(str, loaded.neighbours(i)))
-        neighbours.add_row(str(i), linked, *([names.get(i, "")] if names else []))
-    _print(neighbours)
-    if loaded.size > 64:
-        note(f"neighbours of the first 64 of {loaded.size} peers")
+    print_table(("peer", "neighbours", *(["name in the file"] if names else [])), [
+        (str(i), ", ".join(map(str, loaded.neighbours(i))), *([names.get(i, "")] if names else []))
+        for i in range(min(loaded.size, SHOWN))], left=(1, 2), folded=True)
+    if loaded.size > SHOWN:
+        note(f"neighbours of the first {SHOWN} of {loaded.size} peers")
 
 
 def _schedule_lines(facts: dict[str, Any], parameters: int) -> list[tuple[str, str]]:
@@ -174,14 +169,15 @@ def _or_never(rounds: int | None) -> str:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_size_options
 @_parameters
-@click.option("--out", type=Target(folder=False), default=None, metavar="PNG",
-              help="Also draw them side by side (.png, .svg or .pdf).")
+@click.option("--plot", "out", type=Target(folder=False), metavar="PNG",
+              help="Draw the topologies side by side (.png, .svg or .pdf).")
+@renamed("--out", "--plot")
 @json_option
 def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parameters: int, out: Path | None,
                     as_json: bool) -> None:
     """Compare topologies: load, and how fast gossip on them converges, predicted and measured from a random start.
 
-    Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --out compared.png
+    Example: p2pser topology compare ring exponential one-peer-exponential base-2 --peers 16 --plot compared.png
     """
     from p2pser.graph import drawing, spec, summary, theory
 
@@ -192,26 +188,22 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
     if as_json:
         print_json({"topologies": rows, "parameters": parameters, "seed": seed, "out": str(out) if out else None})
         return
-    columns = ("peers", "degree", "links", "sent", "rate", "exact", "theory", "measured")
-    table = _table("topology", *((column, "right") for column in columns), dense=True)
-    for row in rows:
-        measured = row["rounds_measured"]
-        table.add_row(
-            row["name"], str(row["peers"]), _degrees(row["degree"]), str(row["edges"]),
-            f"{row['messages_per_exchange']:g}", f"{'~' * (row['contraction_is'] == 'estimated')}{row['slem']:.3f}",
-            str(row["finite_time_rounds"] or "–"), _or_never(row["rounds_to_1e-6"]),
-            str(measured) if measured is not None else f"> {theory.PATIENCE}")
-    _print(table)
+    print_table(("topology", "peers", "degree", "links", "sent", "rate", "exact", "theory", "measured"), [
+        (row["name"], str(row["peers"]), _degrees(row["degree"]), str(row["edges"]),
+         f"{row['messages_per_exchange']:g}", f"{'~' * (row['contraction_is'] == 'estimated')}{row['slem']:.3f}",
+         str(row["finite_time_rounds"] or "–"), _or_never(row["rounds_to_1e-6"]),
+         f"> {theory.PATIENCE}" if row["rounds_measured"] is None else str(row["rounds_measured"]))
+        for row in rows], folded=True, dense=True)
     note("sent: messages per exchange; rate: slem, or contraction per exchange (~: estimated); exact: exchanges "
          "to exact consensus; theory, measured: exchanges to 1e-6 of the first distance")
     if out is not None:
-        note(f"drawn: {out}")
+        note(f"written to {out}")
 
 
 @topology.command()
 @_graph_options
-@click.option("--out", type=Target(folder=False), default=None, metavar="PNG",
-              help="Where to write the picture (.png, .svg or .pdf); default NAME.png.")
+@click.option("--out", type=Target(folder=False), metavar="PNG",
+              help="File to write (.png, .svg or .pdf).  [default: NAME.png]")
 @json_option
 def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: bool) -> None:
     """Draw a topology.
@@ -229,17 +221,17 @@ def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: boo
         click.echo(str(out))
 
 
-@topology.command(short_help="Make the topology file of the sites' replies.")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("replies", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPLY...")
-@click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False),
-              help="Your key file, which signed the invitations.  [default: FOLDER/author.key]")
+@topology.command(short_help="Make the topology file from the sites' replies.")
+@click.argument("folder", type=Source())
+@click.argument("replies", nargs=-1, required=True, type=Source(), metavar="REPLY...")
+@click.option("--key", "key_file", type=Source(dir_okay=False),
+              help="Your key file, whose key signs.  [default: FOLDER/author.key]")
 @json_option
 def assemble(folder: Path, replies: tuple[Path, ...], key_file: Path | None, as_json: bool) -> None:
-    """Make FOLDER/topology.yaml, the file that all sites use, of their replies.
+    """Make FOLDER/topology.yaml, the topology file of all sites, from their replies.
 
-    FOLDER is that of p2pser invite. Compare each site's printed fingerprint with the site by telephone before the file
-    goes out. An older topology file there is replaced.
+    FOLDER is that of p2pser invite. Compare each site's printed fingerprint with the site by telephone before you send
+    the file. An earlier topology file there is replaced.
 
     Example: p2pser topology assemble pilot/ reply-0.yaml reply-1.yaml reply-2.yaml
     """
@@ -251,7 +243,7 @@ def assemble(folder: Path, replies: tuple[Path, ...], key_file: Path | None, as_
     sent = sorted(folder.glob("invitation-*.yaml"))
     if not sent:
         raise ConfigError(f"{folder} holds no invitations: give the folder that p2pser invite made")
-    invited = sorted((invitation.read_invitation(file) for file in sent), key=lambda one: one.peer)
+    invited = sorted((invitation.read_invitation(file) for file in sent), key=lambda site: site.peer)
     pair = read_secret_key(key_file or folder / invitation.KEY)
     answers = [(str(file), invitation.read_reply(file)) for file in replies]
     document = invitation.assembled(invited, answers, pair)
@@ -263,20 +255,20 @@ def assemble(folder: Path, replies: tuple[Path, ...], key_file: Path | None, as_
     author = fingerprint(document["signed"]["by"])
     if as_json:
         print_json({"out": str(out), "fingerprint": author, "sites": [
-            {"peer": one.peer, "site": one.site, "fingerprint": by_peer[one.peer], **document["peers"][one.peer]}
-            for one in invited]})
+            {"peer": site.peer, "site": site.site, "fingerprint": by_peer[site.peer], **document["peers"][site.peer]}
+            for site in invited]})
         return
-    for one in invited:
-        click.echo(f"peer {one.peer} {one.site}: {document['peers'][one.peer]['address']}, {by_peer[one.peer]}")
+    for site in invited:
+        click.echo(f"peer {site.peer} {site.site}: {document['peers'][site.peer]['address']}, {by_peer[site.peer]}")
     click.echo(str(out))
     note(f"Next: compare each site's fingerprint by telephone, and send {out} to all; each checks it with p2pser peer "
          f"--check. It is signed by {author}.")
 
 
 @topology.command(short_help="Sign a topology file that you have changed.")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--key", "key_file", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="Your key file (p2pser invite makes one: author.key).")
+@click.argument("file", type=Source(dir_okay=False))
+@click.option("--key", "key_file", required=True, type=Source(dir_okay=False),
+              help="Your key file, whose key signs (p2pser invite makes author.key).")
 @json_option
 def sign(file: Path, key_file: Path, as_json: bool) -> None:
     """Sign a topology file that you have changed, in place; an earlier signature is replaced.
@@ -310,21 +302,3 @@ def sign(file: Path, key_file: Path, as_json: bool) -> None:
 def _degrees(degree: dict[str, Any]) -> str:
     low, high = degree["min"], degree["max"]
     return str(low) if low == high else f"{low}–{high}"
-
-
-def _table(*columns: str | tuple[str, str], title: str | None = None, dense: bool = False) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=title is None,
-                  padding=0 if dense else (0, 1))
-    for column in columns:
-        name, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    return table
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False, emoji=False, markup=False).print(table)

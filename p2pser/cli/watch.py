@@ -1,34 +1,35 @@
-"""``p2pser watch``: a run while it goes on, or once more afterwards, on the terminal or as a page of the browser."""
+"""``p2pser watch``: a run live or in replay, on the terminal or as a page for the browser."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 
 import click
 
 from p2pser.base.errors import ConfigError
-from p2pser.cli.common import note
+from p2pser.base.wording import extra
+from p2pser.cli.kinds import Source
+from p2pser.cli.output import serve_until_interrupted
 from p2pser.cli.status import show
 
 PORT = 8765
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=Source(), required=False)
 @click.option("--web", is_flag=True, help="Show a page for the browser on this machine.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True,
-              help="Port of the page on 127.0.0.1; 0: any that is free.")
-@click.option("--once", is_flag=True, help="Print the state and end, as p2pser status does.")
+              help="Port at which the server listens; 0: a free one.")
+@click.option("--once", is_flag=True, help="Print the state as p2pser status does, and exit.")
 def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
-    """Watch a run: FOLDER is that of a run or of one peer (default: the newest run in runs/).
+    """Watch a run. FOLDER is that of a run or of one peer (by default the newest run in runs/).
 
-    It reads the files that the peers on this machine write: all peers of a run on one machine, or this site's own peer
-    with what it knows of its neighbours. q ends the terminal view, Ctrl-C the page. Where the output is no terminal,
-    the state is printed once.
+    The command reads the files that the peers on this machine write: all peers of a run on one machine, or this site's
+    own peer with its knowledge of its neighbours. The page is served at 127.0.0.1. q ends the terminal view, Ctrl-C the
+    page. Where the output is not a terminal, the state is printed once.
 
-    Example: p2pser watch runs/pilot --web
+    Example: p2pser watch runs/demo --web
     """
     from p2pser.peer.view import look, newest_run
 
@@ -45,8 +46,8 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
             TerminalView(folder).run()
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise ConfigError(f"p2pser watch needs {package}, of the extra watch: pip install 'p2pser[watch]'; p2pser "
-                          "status prints the state without it") from None
+        raise ConfigError(f"p2pser watch needs {package}, of the extra watch: {extra('watch')}; p2pser status prints "
+                          "the state without it") from None
 
 
 def terminal() -> bool:
@@ -60,9 +61,4 @@ def _page(folder: Path, port: int) -> None:
     from p2pser.watch.server import serve
 
     with listen(port) as sock:
-        host, free = sock.getsockname()
-        click.echo(f"http://{host}:{free}/")
-        note("open it in a browser on this machine; Ctrl-C ends")
-        with contextlib.suppress(KeyboardInterrupt):  # not raised where the shell ignores Ctrl-C
-            serve(Observer(folder), sock)
-        note("ended")
+        serve_until_interrupted(sock, lambda: serve(Observer(folder), sock))

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.wording import listed
 from p2pser.config.section import Section, at_home, shared
 
 
@@ -60,9 +61,9 @@ class CorpusSettings(Section):
     @classmethod
     def _merges(cls, merges: Any) -> Any:
         """Read ``calm=neutral,excitement=happiness`` too."""
-        if not isinstance(merges, str):
+        if not isinstance(merges, (str, list, tuple)):
             return merges
-        pairs = [pair.partition("=") for pair in merges.split(",") if pair.strip()]
+        pairs = [str(pair).partition("=") for pair in (listed(merges) if isinstance(merges, str) else merges)]
         if not all(equals and a.strip() and b.strip() for a, equals, b in pairs):
             raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
         return {a.strip(): b.strip() for a, _, b in pairs}

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from p2pser.base.errors import ConfigError, ModelError
 from p2pser.base.parameters import parameter_types, typed
 from p2pser.base.registries import FAMILIES
+from p2pser.base.wording import listed
 from p2pser.config.section import Section, shared
 
 MOVED = {
@@ -68,9 +69,9 @@ class ModelSettings(Section):
         """Read a number, or ``0.25*4,0.5*2,1*2``: four peers of width 0.25, two of 0.5, two of 1."""
         if isinstance(widths, (int, float)):
             return (widths,)
-        if not isinstance(widths, str):
+        if not isinstance(widths, (str, list, tuple)):
             return widths
-        parts = [part.partition("*") for part in widths.split(",")]
+        parts = [str(part).partition("*") for part in (listed(widths) if isinstance(widths, str) else widths)]
         if not all(times.strip().isdecimal() for _, star, times in parts if star):
             raise ValueError("write widths as WIDTH*PEERS,..., such as 0.25*4,0.5*2,1*2")
         if sum(int(times or 1) for _, _, times in parts) > MOST_PEERS:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from p2pser.base.wording import listed
 from p2pser.config.constraints import expected, holds_list, takes_none, takes_truth
 
 S = TypeVar("S", bound="Section")
@@ -56,7 +57,7 @@ class Section(BaseModel):
             return None
         if holds_list(field):
             if isinstance(value, str):
-                return tuple(part.strip() for part in value.split(",") if part.strip())
+                return tuple(listed(value))
             if isinstance(value, (int, float)):
                 return (value,)
         return value

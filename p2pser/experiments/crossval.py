@@ -1,4 +1,4 @@
-"""Cross-validation of federated training: every fold, several seeds, gossip beside what it is measured against.
+"""Cross-validation of federated training: every fold and several seeds, of gossip and its baselines.
 
 For each model the runs are a plan (``p2pser.experiments.planning``) of one topology with the baselines asked for. On
 inner folds of training speakers each scheme chooses its settings, where a grid is given, and its temperature
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 ALONE = (
     "one peer trains alone, since a fold has one training speaker only, or --peers asks for it: gossip exchanges "
     "nothing, and its figures are those of local training")
-"""What a reader must know of such a cross-validation."""
+"""The note of such a cross-validation."""
 SCHEMES = {"gossip": "gossip", "fedavg": "server", "pooled": "pooled", "pooled-steps": "pooled-steps",
            "local": "local-only"}
 """The kind of runs of each scheme, in the order of reports."""
 
 VOTING = "voting"
-"""What takes the place of ``fedavg`` where a server has nothing to average: local models that vote."""
+"""The kind of runs in the place of ``fedavg`` for trees, which a server cannot average: local models vote."""
 
 Models: TypeAlias = "list[list[Predictions]]"
 """For each seed, each model's predictions of all folds."""
@@ -193,7 +193,7 @@ def prepare(
     out: Path | None = None,
     progress: bool = False,
 ) -> Setup:
-    """Return the runs of each model: every fold with several seeds, gossip and what it is measured against.
+    """Return the runs of each model: every fold with several seeds, by gossip and by its baselines.
 
     Parameters
     ----------

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 from p2pser.base.errors import ConfigError
-
-COMMA = re.compile(r",(?![^\[]*\])")
-"""A comma between values, not one within a list."""
+from p2pser.base.wording import COMMA
 
 
 def grid(text: str) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def _computed(plan: Plan, jobs: Sequence[Job], processes: int | str) -> Iterator
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
-            raise P2PSERError("a process of the runs ended before its result; its last lines above say why. A script "
+            raise P2PSERError("a process of the runs ended before its result: its last lines above say why; a script "
                               'that starts runs must do so under `if __name__ == "__main__":`') from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

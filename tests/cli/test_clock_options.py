@@ -46,10 +46,10 @@ def test_a_trace_and_a_rate_say_who_is_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("", "first line must be from,to,latency_ms,mbit"),
-    ("from,to,latency_ms,mbit\n0,9,1,1", "line 2: '9' is no peer from 0 to 3"),
+    ("from,to,latency_ms,mbit\n0,9,1,1", "line 2: '9' is not a peer: give a number from 0 to 3"),
     ("from,to,latency_ms,mbit\n0,1,nan,1", "latency_ms is 'nan'"),
-    ("from,to,latency_ms,mbit\n0,1,1,0", "carries nothing"),
-    ("from,to,latency_ms,mbit\n0,1,1,1\n0,1,2,2", "line 3: from 0 to 1 is given twice"),
+    ("from,to,latency_ms,mbit\n0,1,1,0", "has the rate 0"),
+    ("from,to,latency_ms,mbit\n0,1,1,1\n0,1,2,2", "line 3: the link from 0 to 1 is given twice"),
     ("from,to,latency_ms,mbit\n0,1,1", "each other line has 4 values"),
 ])
 def test_a_bad_file_of_links_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -60,7 +60,7 @@ def test_a_bad_file_of_links_is_one_sentence(tmp_path: Path, text: str, sentence
 @pytest.mark.parametrize(("text", "sentence"), [
     ("peer,leaves_s,returns_s\n1,5,2", "line 2: peer 1 leaves at 5 s"),
     ("peer,leaves_s,returns_s\n1,5,\n1,9,11", "line 3: peer 1 leaves at 9 s"),
-    ("peer,leaves_s,returns_s\n-1,5,9", "'-1' is no peer"),
+    ("peer,leaves_s,returns_s\n-1,5,9", "'-1' is not a peer"),
     ("peer,leaves_s,returns_s\n1,soon,9", "leaves_s is 'soon'"),
 ])
 def test_a_bad_trace_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -72,7 +72,7 @@ def test_what_is_neither_file_nor_rate_and_peers_that_do_not_exist_are_refused(t
     for text in ("often", "0", "2:0", str(tmp_path)):
         with pytest.raises(click.BadParameter, match="neither a file nor a rate"):
             churn_of(text, 0, 4)
-    with pytest.raises(ConfigError, match="name peer 4: there are 4 peers"):
+    with pytest.raises(ConfigError, match="name peer 4, which does not exist: name peers from 0 to 3"):
         clock_of("lan,4:dsl", None, None, 0.1, {}, 0, 4)
     bad = written(tmp_path, "a,b\n")
     result = CliRunner().invoke(cli, ["plan", "--peers", "4", "--links", str(bad)])

@@ -75,7 +75,7 @@ def test_list_says_how_to_get_each() -> None:
     assert "crema-d:voted" in listed["crema-d"]["variants"]
     text = run("list").stdout
     assert "licence: CC BY-NC-SA 4.0; p2pser corpus fetch ravdess, from Zenodo 1188976" in text
-    assert "get it from the registration form" in text
+    assert "request it from the registration form" in text
 
 
 def test_describe_needs_no_recordings_for_what_is_known() -> None:
@@ -208,7 +208,7 @@ def test_fetch_asks_downloads_and_scans(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "r").exists()
     accepted = CliRunner().invoke(corpus, command, input="y\n")
     assert accepted.exit_code == 0, accepted.output
-    assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64} (no checksum was published)" in accepted.stdout
+    assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64} (no published checksum)" in accepted.stdout
     assert re.search("ravdess, version 1.0.0, 1 of 1440 clips, [0-9a-f]{8}: 1 clips", accepted.stdout)
     document = json.loads(run(*command, "--yes", "--json").stdout)
     assert (document["clips"], document["fetched"]["files"][0]["name"]) == (1, "speech.zip")

@@ -217,7 +217,7 @@ def test_a_check_tells_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
 
 
 def test_an_id_outside_the_graph_and_an_unknown_topology_are_named() -> None:
-    with pytest.raises(ConfigError, match="has the peers 0 to 7"):
+    with pytest.raises(ConfigError, match="has peers 0 to 7: give one of their ids"):
         CliRunner().invoke(peer, ["--id", "9", "--topology", "ring"], catch_exceptions=False)
     with pytest.raises(TopologyError, match="did you mean 'ring'"):
         CliRunner().invoke(peer, ["--id", "0", "--topology", "rign"], catch_exceptions=False)

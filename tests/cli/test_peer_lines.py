@@ -81,8 +81,8 @@ def test_a_peer_without_clips_has_no_loss(capsys: pytest.CaptureFixture[str], mo
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ("many", "'many' is no [HOST:]PORT"), ("127.0.0.1:", "no [HOST:]PORT"), ("70000", "metrics_port"),
-    ("a b:9100", "metrics_host")])
+    ("many", "'many' is not of the form [HOST:]PORT"), ("127.0.0.1:", "not of the form [HOST:]PORT"),
+    ("70000", "metrics_port"), ("a b:9100", "metrics_host")])
 def test_an_endpoint_that_is_none_is_refused(given: str, words: str) -> None:
     from p2pser.base.errors import ConfigError
 

@@ -55,8 +55,8 @@ def test_a_person_reads_a_table_and_three_sentences() -> None:
     (("--network", "dls"), "there is no simulated network 'dls'; did you mean 'dsl'?"),
     (("--network", "dsl,lan"), "write dsl, or dsl,0:lan,3-5:4g"),
     (("--devices", "0:toaster"), "there is no device 'toaster'"),
-    (("--clips", "0"), "no number of clips"),
-    (("--clips", "20,9:30"), "there is no peer 9 among 5"),
+    (("--clips", "0"), "not a number of clips from 1 to 1000000"),
+    (("--clips", "20,9:30"), "peer 9 does not exist: name peers from 0 to 4"),
 ])
 def test_a_wrong_option_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
     result = CliRunner().invoke(cli, ["plan", *SMALL, *arguments])

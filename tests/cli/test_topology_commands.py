@@ -98,7 +98,7 @@ def test_compare_json() -> None:
 
 def test_compare_for_people_fits_a_terminal(tmp_path: Path) -> None:
     text = run("compare", "ring", "directed-exponential", "one-peer-exponential", "epidemic-local", "random-geometric",
-               "--peers", "16", "--out", str(tmp_path / "all.png"))
+               "--peers", "16", "--plot", str(tmp_path / "all.png"))
     assert max(map(len, text.splitlines())) <= 80
     assert "one-peer-exponential" in text
     assert "…" not in text
@@ -108,7 +108,7 @@ def test_compare_for_people_fits_a_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (("compare", "ring", "hypercube", "--peers", "6"), "no hypercube of 6 peers"),
     (("compare", "ring", "rng"), "did you mean 'ring'"),
-    (("compare", "ring", "--out", "picture.unknown"), "cannot write the drawing"),
+    (("compare", "ring", "--plot", "picture.unknown"), "cannot write the drawing"),
 ])
 def test_what_is_wrong_is_a_topology_error(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(TopologyError, match=message):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import soundfile
 from click.testing import CliRunner
 
 from p2pser import models
+from p2pser.base.errors import ConfigError
 from p2pser.cli.listen import listen
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings
@@ -172,12 +175,25 @@ def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, 
 
 
 def test_a_microphone_without_its_library_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     done = CliRunner().invoke(listen, [str(model)])
     assert done.exit_code == 1
+    assert isinstance(done.exception, ConfigError)
     assert "needs the extra live" in str(done.exception)
+
+
+def test_a_microphone_that_does_not_exist_is_a_wrong_call(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PortAudioError(Exception):
+        """As sounddevice raises it for a wrong number."""
+
+    def opened(*_: object) -> None:
+        raise ValueError("No input device matching 'none'")  # as sounddevice does for a wrong name
+
+    fake = SimpleNamespace(RawInputStream=opened, PortAudioError=PortAudioError)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    done = CliRunner().invoke(listen, [str(model), "--microphone", "none"])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith("the microphone none cannot be used: No input device matching 'none'; ")
 
 
 @pytest.mark.parametrize("subtype", ["GSM610", "MS_ADPCM", "ULAW"])

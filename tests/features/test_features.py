@@ -304,7 +304,7 @@ def test_the_command(clips: list[Path]) -> None:
     assert document["times_real_time"] > 0
     assert [left["path"] for left in document["left_out"]] == [str(clips[9])]
     again = CliRunner().invoke(command, arguments)
-    assert "0 computed, 9 found in the cache" in again.stdout
+    assert "0 computed, 9 read from the cache" in again.stdout
     assert f"left out: {clips[9]}" in again.stderr
     assert [Path(one).is_dir() for one in document["caches"]] == [True]
 

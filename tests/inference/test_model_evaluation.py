@@ -19,6 +19,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.cli.evaluate import evaluate
 from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
+from p2pser.experiments.evaluation_set import choose
 from p2pser.features.normalisation import Statistics
 from p2pser.inference.predictor import Predictor
 from p2pser.models import directory
@@ -43,7 +44,7 @@ def test_cli_evaluate_tests_the_fold_that_training_left_out(model: Path, folder:
 
 def test_cli_evaluate_writes_predictions_and_draws_them(model: Path, folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(evaluate, [str(model), "--data", str(folder), "--csv", str(tmp_path / "p.csv"),
-                                         "--picture", str(tmp_path / "c.png")])
+                                         "--plot", str(tmp_path / "c.png")])
     assert done.exit_code == 0, done.output
     lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "corpus,path,speaker,gender,fold,target,predicted,p_anger,p_sadness"
@@ -65,7 +66,7 @@ def test_cli_evaluate_tells_the_concordance_of_dimensions(folder: Path, tmp_path
     directory.save(tmp_path / "model", schema.flatten(module), schema,
                    dataclasses.replace(card, labels=labels, task=task))
     arguments = [str(tmp_path / "model"), "--corpus", "manifest", "--data", str(tmp_path / "m.csv"),
-                 "--csv", str(tmp_path / "p.csv"), "--picture", str(tmp_path / "c.png")]
+                 "--csv", str(tmp_path / "p.csv"), "--plot", str(tmp_path / "c.png")]
     done = CliRunner().invoke(evaluate, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
@@ -92,8 +93,8 @@ def test_cli_evaluate_all_notes_shared_speakers(model: Path, folder: Path) -> No
 
 def test_enrolment_is_reported_for_speaker_models(speaker_model: Path, folder: Path) -> None:
     predictor = p2pser.load(speaker_model)
-    trial = evaluation.choose(predictor.card, corpora.load("folder", folder), everything=True)
-    report = evaluation.evaluate(predictor, trial, workers=1)
+    chosen = choose(predictor.card, corpora.load("folder", folder), everything=True)
+    report = evaluation.evaluate(predictor, chosen, workers=1)
     assert list(report.by_enrolment) == [0, 1, 2, 5, 8]
     assert report.text().splitlines()[1].startswith("without recordings of the speaker, as predict answers: UAR (a) ")
 
@@ -115,11 +116,11 @@ def test_a_prediction_has_the_temperature_of_the_clips_that_were_heard(speaker_m
 
 def test_evaluate_tells_what_predict_answers(speaker_model: Path, folder: Path) -> None:
     predictor = p2pser.load(speaker_model)
-    trial = evaluation.choose(predictor.card, corpora.load("folder", folder), split="none", everything=True)
-    report = evaluation.calibrate(replace(evaluation.evaluate(predictor, trial, workers=1), speaker_overlap=0))
+    chosen = choose(predictor.card, corpora.load("folder", folder), split="none", everything=True)
+    report = evaluation.calibrate(replace(evaluation.evaluate(predictor, chosen, workers=1), speaker_overlap=0))
     assert [each.clips for each in report.heard] == [0, 1, 2, 5, 8]
     predictor.card = replace(predictor.card, heard=report.heard)
-    strange = evaluation.evaluate(predictor, trial, workers=1).curve()[0]
+    strange = evaluation.evaluate(predictor, chosen, workers=1).curve()[0]
     clips = [(label, path) for label in predictor.labels for path in sorted((folder / label).rglob("*.wav"))]
     answers = list(predictor.each(path for _, path in clips))
     assert strange["confidence"] == pytest.approx(np.mean([max(a.probabilities.values()) for a in answers]), abs=1e-6)
@@ -130,11 +131,11 @@ def test_evaluate_tells_what_predict_answers(speaker_model: Path, folder: Path) 
 
 def test_another_corpus_is_tested_whole_with_unknown_overlap(folder: Path, tmp_path: Path) -> None:
     card = trained(folder, "global", name="elsewhere")[2]
-    trial = evaluation.choose(card, corpora.load("folder", folder))
-    assert sum(map(len, trial.folds)) == 24
-    assert trial.overlap is None
+    chosen = choose(card, corpora.load("folder", folder))
+    assert sum(map(len, chosen.folds)) == 24
+    assert chosen.overlap is None
     own = trained(folder, "global", own=True)[2]
-    assert evaluation.choose(own, corpora.load("folder", folder)).overlap is None
+    assert choose(own, corpora.load("folder", folder)).overlap is None
 
 
 def test_labels_that_the_model_does_not_know(model: Path, folder: Path, tmp_path: Path) -> None:

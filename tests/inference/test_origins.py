@@ -17,7 +17,7 @@ from p2pser.config import Config, FeatureSettings, ModelSettings
 from p2pser.corpora import combined as several
 from p2pser.corpora.manifest import Clip, Corpus, assemble
 from p2pser.corpora.partitioning import partition_corpus
-from p2pser.experiments.model_evaluation import choose
+from p2pser.experiments.evaluation_set import choose
 from p2pser.features import clip_features
 from p2pser.models import directory
 from p2pser.models.directory import Card
@@ -45,11 +45,11 @@ def card(**origin: object) -> Card:
 
 
 def test_on_all_its_corpora_the_fold_that_training_left_out() -> None:
-    trial = choose(card(), BOTH)
-    assert trial.split == "a loso:s3 + b group:3/0"
-    assert trial.overlap == 0
-    assert "note: calm counts as neutral (3 clips)" in trial.notes
-    assert {trial.corpus.clips[i].emotion for i in trial.folds[0]} == {"anger", "fear", "neutral"}
+    chosen = choose(card(), BOTH)
+    assert chosen.split == "a loso:s3 + b group:3/0"
+    assert chosen.overlap == 0
+    assert "note: calm counts as neutral (3 clips)" in chosen.notes
+    assert {chosen.corpus.clips[i].emotion for i in chosen.folds[0]} == {"anger", "fear", "neutral"}
     everything = choose(card(), BOTH, everything=True)
     assert everything.overlap == 5
     assert any("trained on 5 of the 7 test speakers" in note for note in everything.notes)
@@ -57,13 +57,13 @@ def test_on_all_its_corpora_the_fold_that_training_left_out() -> None:
 
 def test_on_one_of_its_corpora_that_one_s_fold() -> None:
     for corpus, number in ((A, 3), (B, 0)):
-        trial, whole = choose(card(), corpus), choose(card(), BOTH)
-        assert trial.overlap == 0
-        (fold,) = trial.folds
-        tested = {f"{corpus.name}/{trial.corpus.clips[i].speaker}" for i in fold}
+        chosen, whole = choose(card(), corpus), choose(card(), BOTH)
+        assert chosen.overlap == 0
+        (fold,) = chosen.folds
+        tested = {f"{corpus.name}/{chosen.corpus.clips[i].speaker}" for i in fold}
         assert tested == {whole.corpus.clips[i].speaker for i in whole.folds[0]
                           if whole.corpus.clips[i].corpus == corpus.name}
-        assert trial.split.endswith(str(number))
+        assert chosen.split.endswith(str(number))
 
 
 @pytest.mark.parametrize(("origin", "corpus", "overlap", "message"), [
@@ -80,9 +80,9 @@ def test_on_one_of_its_corpora_that_one_s_fold() -> None:
 ])
 def test_the_overlap_with_one_corpus_of_several(origin: dict[str, object], corpus: Corpus, overlap: int | None,
                                            message: str) -> None:
-    trial = choose(card(**origin), corpus, known_labels=True)
-    assert trial.overlap == overlap
-    notes = " ".join(note for note in trial.notes if "counts as" not in note)
+    chosen = choose(card(**origin), corpus, known_labels=True)
+    assert chosen.overlap == overlap
+    notes = " ".join(note for note in chosen.notes if "counts as" not in note)
     if message:
         assert re.search(message, notes), notes
     else:
@@ -100,11 +100,11 @@ def test_a_corpus_that_the_card_does_not_name_shares_no_speaker() -> None:
     known = {"name": "emodb", "version": "1", "corpora": {}, "languages": ("de",), "map": {}}
     other = dataclasses.replace(A, name="ravdess", clips=tuple(dataclasses.replace(clip, language="en")
                                                                for clip in A.clips))
-    trial = choose(card(**known), other)
-    assert trial.overlap == 0
+    chosen = choose(card(**known), other)
+    assert chosen.overlap == 0
     assert "note: ravdess is not among the corpora that the card names, so the model knows none of its speakers" \
-        in trial.notes
-    assert any("these clips are in en, and the model was trained on de" in note for note in trial.notes)
+        in chosen.notes
+    assert any("these clips are in en, and the model was trained on de" in note for note in chosen.notes)
     assert choose(card(**{**known, "own": True}), other).overlap is None  # peers' own recordings may be of any corpus
     assert choose(card(**{**known, "name": "my-clips"}), other).overlap is None
     again = choose(card(**{**known, "languages": ("de", "en")}), other)
@@ -150,9 +150,9 @@ def test_partitioned_and_evaluated_are_the_same_clips(tmp_path: Path) -> None:
                                        f"corpus.data=[{tmp_path / 'a'}, {tmp_path / 'b'}]"])
     partitioning = partition_corpus(settings, 2)
     made = dataclasses.replace(card(), labels=partitioning.labels, corpus=Origin.of(settings, partitioning.corpus))
-    trial = choose(made, several.load(settings.corpus))
-    assert np.array_equal(trial.folds[0], partitioning.split.test)
-    assert trial.corpus.clips == partitioning.corpus.clips
+    chosen = choose(made, several.load(settings.corpus))
+    assert np.array_equal(chosen.folds[0], partitioning.split.test)
+    assert chosen.corpus.clips == partitioning.corpus.clips
 
 
 def test_another_folder_of_the_same_name_is_another_corpus(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_another_folder_of_the_same_name_is_another_corpus(tmp_path: Path) -> No
     for place, speakers in (("b", "tuvw"), ("a", "pqrst")):  # others of the same number, and one more
         other = several.load(Config().with_settings(
             ["corpus.name=folder", f"corpus.data={folder(place, speakers)}"]).corpus)
-        trial = choose(made, other)
-        assert (trial.overlap, len(trial.folds)) == (None, 4)
+        chosen = choose(made, other)
+        assert (chosen.overlap, len(chosen.folds)) == (None, 4)
 
 
 def test_clips_whose_consent_is_over_are_not_tested() -> None:
@@ -182,7 +182,7 @@ def test_clips_whose_consent_is_over_are_not_tested() -> None:
     for extra, why in (({"consent_until": "2001-01-01"}, "the consent to its use is over"),
                        ({"purpose": "therapy"}, "the consent is for therapy, not for research")):
         made = dataclasses.replace(card(), training={"purpose": "research"})
-        trial = choose(made, clips(**extra))
-        assert sum(map(len, trial.folds)) == 9
-        assert f"note: 3 clips are left out: 3 × {why}" in trial.notes
+        chosen = choose(made, clips(**extra))
+        assert sum(map(len, chosen.folds)) == 9
+        assert f"note: 3 clips are left out: 3 × {why}" in chosen.notes
     assert sum(map(len, choose(made, clips(purpose="research")).folds)) == 12

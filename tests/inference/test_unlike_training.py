@@ -113,6 +113,6 @@ def test_the_command_says_it(made: tuple[Predictor, list[Path], list[Path]], mon
     assert done.exit_code == 0, done.output
     assert "p2pser: these recordings are unlike those of the training" in done.stderr
     assert "unlike those of the training" in json.loads(done.stdout)["remarks"][0]
-    alone = CliRunner().invoke(command.predict, [str(muffled[0].parent), str(muffled[0].parent), "--alone"])
+    alone = CliRunner().invoke(command.predict, [str(muffled[0].parent), str(muffled[0].parent), "--no-together"])
     assert "scale their features" not in alone.stderr
     assert "their probabilities are flattened" in alone.stderr

@@ -46,7 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Pope
         finally:
             process.send_signal(2)
             _, said = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, said.splitlines()) == (0, ["open it in a browser; Ctrl-C ends", "ended"])
+    assert process.returncode == 0
+    assert said.splitlines() == ["open this address in a browser; Ctrl-C ends the server", "ended"]
 
 
 def connect(server: subprocess.Popen[str]) -> http.client.HTTPConnection:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from p2pser.base.documents import OUTSIDE_BYTES, read_text, read_yaml
 from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.wording import listed
 from p2pser.config import Config, configured
 from p2pser.config.problems import validated
 from p2pser.config.section import Section, UserPath
@@ -56,7 +57,7 @@ class Grid(Section):
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         """Read a name or a list of names as corpora without a folder."""
-        names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        names = listed(value) if isinstance(value, str) else value
         return dict.fromkeys(names) if isinstance(names, (list, tuple)) else names
 
     @field_validator("folds", mode="before")
