@@ -118,8 +118,6 @@ class Card:
             raise ValueError(f"its features have the shape {self.shape}")
         if self.statistics is not None and self.statistics.mean.shape != self.shape[:1]:
             raise ValueError("its statistics are of another number of features")
-        if type(self.training.get("seed", 0)) is not int:
-            raise ValueError("its seed is no whole number")
 
     def temperature_for(self, clips: int) -> float:
         """Return the divisor of logits where ``clips`` clips of a speaker give the statistics."""
@@ -321,6 +319,7 @@ def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]
     """Return the network, in evaluation mode, and its card.
 
     ``encoder``: the folder or Hugging Face name of the encoder, where the card's is not found.
+
     Raises ModelError where the directory is missing, damaged, from a newer version, or its parts do not fit together.
     """
     import torch

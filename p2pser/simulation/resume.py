@@ -28,7 +28,7 @@ from p2pser.simulation.results import Round
 from p2pser.simulation.scenario import Scenario
 
 LOCK = "lock"
-"""The file by which a process keeps a folder for itself."""
+"""The file that a process locks."""
 EVERY, SHARE = 2.0, 0.05
 """Seconds from one checkpoint to the next, at least, and the largest share of the time that they may take."""
 
@@ -41,9 +41,9 @@ def resumable(config: Config, algorithm: Algorithm, scenario: Scenario) -> bool:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep the folder of a simulation for this process while the block runs: two would remove each other's files.
+    """Lock the folder of a simulation within the block: two processes would remove each other's files.
 
-    Raises ConfigError where another process has it, or it cannot be made.
+    Raises ConfigError where another process has locked it, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
