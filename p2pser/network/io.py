@@ -169,7 +169,7 @@ class IOThread:
         self._neighbours[peer].stream.read += 1
 
     def mark_heard(self, peer: int) -> None:
-        """Note that a Progressed event of a neighbour has been read."""
+        """Note that the training thread has read a Progressed event of a neighbour."""
         self._neighbours[peer].told.heard += 1
 
     def close(self, reason: str, flush: float) -> None:

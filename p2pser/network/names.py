@@ -1,8 +1,8 @@
-"""The addresses of neighbours that are given by name, looked up apart from the connections.
+"""Resolves the host names of neighbours outside of the threads that serve connections.
 
-ZeroMQ looks a name up in the one thread that carries all connections of a process. A name server that does not answer
-would hold them all for seconds, again and again, so that the neighbours hold this peer for dead. So ZeroMQ is given
-numbers only, and each name is looked up in a thread of its own.
+ZeroMQ resolves a name in the one thread that serves all connections of a process. A name server that does not answer
+would block them for seconds, again and again, and the neighbours would count this peer as dead. So ZeroMQ gets numeric
+addresses only, and each name is resolved in a thread of its own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from p2pser.base.hosts import host_of, is_name
 from p2pser.network.neighbour import Contact
 
 LOOK = 0.25
-"""Seconds until it is looked again whether a name has a number."""
+"""Seconds after which to check again whether a name is resolved."""
 AGAIN, SOON = 5.0, 1.0
-"""Shortest time between two lookups of a name that has an address, and of one that had none [s]."""
+"""Shortest time between two lookups of a name that has been resolved, and of one that has not [s]."""
 
 
 class Names:
-    """The numbers of host names. Used by the I/O thread only.
+    """The numeric addresses of host names. Used by the I/O thread only.
 
     clock : returns the time [s].
     """
@@ -32,16 +32,16 @@ class Names:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._found: dict[str, str] = {}
-        """The number that was found last for each name."""
+        """The last numeric address found for each name."""
         self._failed: dict[str, str] = {}
-        """Why the last lookup of a name found none."""
+        """Why the last lookup of a name has failed."""
         self._asked: dict[str, float] = {}
         self._threads: dict[str, threading.Thread] = {}
 
     def numeric(self, contact: Contact) -> Contact | None:
-        """Return a contact that has an address, with a number as its host; None where none is known yet. Never waits.
+        """Return a contact, which must have an address, with a numeric host; None while that is unknown. Never waits.
 
-        A name is looked up again now and then, as long as it is asked for.
+        Later calls look the name up again, at most every AGAIN or SOON seconds.
         """
         address = str(contact.address)
         host = host_of(address)
@@ -53,18 +53,18 @@ class Names:
             self._asked[host] = now
             self._threads[host] = threading.Thread(target=self._look_up, args=(host,), daemon=True,
                                                    name=f"p2pser-name-{host}")
-            with contextlib.suppress(RuntimeError):  # no thread is left: it is tried again
+            with contextlib.suppress(RuntimeError):  # no thread can be started: a later call tries again
                 self._threads[host].start()
         found = self._found.get(host)
         return None if found is None else replace(contact, address=f"tcp://{found}:{address.rpartition(':')[2]}",
                                                   ipv6="[" in found)
 
     def problem(self, contact: Contact) -> str | None:
-        """Return a sentence on why a contact's name has no number; None where it has one, or is being looked up."""
+        """Return a sentence on why the last lookup of a contact's name has failed; None if it has not."""
         host = host_of(str(contact.address))
         return None if host not in self._failed else (
             f"the host of peer {contact.peer}, {host}, cannot be found now ({self._failed[host]}), and is looked up "
-            "again: start it, or correct the name")
+            "again: start it, or correct its name in the topology file")
 
     def _look_up(self, host: str) -> None:
         try:
@@ -74,6 +74,6 @@ class Names:
             return
         numbers = [str(place[0]) for family, *_, place in places if family == socket.AF_INET]
         numbers += [f"[{place[0]}]" for family, *_, place in places if family == socket.AF_INET6]
-        if self._found.get(host) not in numbers:  # one of several stays: a name may give them in turn
+        if self._found.get(host) not in numbers:  # keep one of several: name servers may rotate them
             self._found[host] = numbers[0]
         self._failed.pop(host, None)

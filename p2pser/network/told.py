@@ -1,4 +1,4 @@
-"""What the training thread is told of a neighbour's progress: the newest, and not more than it can read. Pure."""
+"""Reports of a neighbour's progress to the training thread: bounded in number, and always the newest. Pure."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from p2pser.network import events
 from p2pser.wire.messages import Progress
 
 PROGRESS_INTERVAL = 0.25
-"""Steps within a phase are reported to the training thread at most this often [s]; its timeouts are seconds long."""
+"""Shortest time between two reports of local steps to the training thread [s]; its timeouts are seconds long."""
 MOST_UNHEARD = 256
-"""Reports that wait for the training thread: it may be in a long local step, and a neighbour may flood."""
+"""Largest number of unread reports: the training thread may be in a long local step, and a neighbour may flood."""
 
 
 class Told:
-    """The progress of one neighbour, ``peer``, and what of it was told."""
+    """The progress of one neighbour, ``peer``, and its reports to the training thread."""
 
     def __init__(self, peer: int) -> None:
         self.progress: Progress | None = None
-        """The furthest of its present incarnation; None before any."""
+        """The newest progress of its present incarnation; None before the first."""
         self.told = self.heard = 0
-        """How often the training thread was told, and how often it has heard (which it counts itself)."""
+        """Number of reports sent, and of reports read (counted by the training thread)."""
         self._peer = peer
         self._reported: tuple[Progress, float] | None = None
         self._due = False
 
     def new(self, progress: Progress, now: float) -> bool:
-        """Take the progress in a header; True where the training thread must know of it.
+        """Take the progress in a header; return whether to report it to the training thread.
 
-        Steps within a phase are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
+        Local steps are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
         """
         if self.progress is not None and progress <= self.progress:
             return False
@@ -41,12 +41,12 @@ class Told:
         return True
 
     def tell(self, queue: SimpleQueue[events.Event]) -> None:
-        """Tell what is new, unless the training thread has much to read of that still: then later, as it is then."""
+        """Report new progress; where too many reports are unread, do so later, with the progress of that time."""
         if self._due and self.progress is not None and self.told - self.heard < MOST_UNHEARD:
             self._due, self.told = False, self.told + 1
             queue.put(events.Progressed(self._peer, self.progress))
 
     def forget(self) -> None:
-        """Forget an incarnation."""
+        """Forget the progress of an earlier incarnation."""
         self.progress = self._reported = None
         self._due = False

@@ -102,7 +102,7 @@ def test_a_name_without_a_number_is_told_and_looked_up_soon_again(server: Server
     assert answered(names) is None
     assert names.problem(CLINIC) == (
         "the host of peer 3, clinic.example, cannot be found now (Name or service not known), and is looked up again: "
-        "start it, or correct the name")
+        "start it, or correct its name in the topology file")
     server.numbers = ["192.0.2.7"]
     assert answered(names) is None, "it was asked just now"
     clock.now += SOON
