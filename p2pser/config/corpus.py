@@ -61,9 +61,10 @@ class CorpusSettings(Section):
     @classmethod
     def _merges(cls, merges: Any) -> Any:
         """Read ``calm=neutral,excitement=happiness`` too."""
-        if not isinstance(merges, (str, list, tuple)):
+        several = listed(merges) if isinstance(merges, str) else merges
+        if not isinstance(several, (list, tuple)) or not all(isinstance(pair, str) for pair in several):
             return merges
-        pairs = [str(pair).partition("=") for pair in (listed(merges) if isinstance(merges, str) else merges)]
+        pairs = [pair.partition("=") for pair in several]
         if not all(equals and a.strip() and b.strip() for a, equals, b in pairs):
             raise ValueError("write merges as EMOTION=EMOTION,..., such as calm=neutral,excitement=happiness")
         return {a.strip(): b.strip() for a, _, b in pairs}

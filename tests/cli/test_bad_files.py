@@ -266,7 +266,7 @@ def test_a_bad_key_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
         found += wrong("topology", "sign", str(here / "clips.csv"), "--key-file", f"key-{number}")
     os.mkfifo(here / "pipe", mode=0o600)
     found += wrong("peer", "--id", "0", *RUN, "--set", "network.secret=clips")
-    found += wrong("peer", "--id", "0", *RUN, "--set", "network.secret=pipe", says="is no file")
+    found += wrong("peer", "--id", "0", *RUN, "--set", "network.secret=pipe", says="is not a file")
     assert found == []
 
 

@@ -74,5 +74,5 @@ def test_the_command() -> None:
 
 
 def test_an_unknown_section() -> None:
-    with pytest.raises(ConfigError, match="there is no section and no setting 'trainng'; did you mean 'training'"):
+    with pytest.raises(ConfigError, match="there is no section or setting 'trainng'; did you mean 'training'"):
         CliRunner().invoke(settings, ["trainng"], catch_exceptions=False)
