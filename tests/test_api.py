@@ -101,7 +101,7 @@ def test_an_algorithm_of_the_callers_script_runs_simulated_and_between_processes
 def test_a_script_without_the_guard_ends_with_a_sentence(tmp_path: Path) -> None:
     done = run_script(tmp_path, "if True:")
     assert done.returncode != 0
-    assert 'put what starts them under `if __name__ == "__main__":`' in done.stderr
+    assert 'put the call that starts them under `if __name__ == "__main__":`' in done.stderr
 
 
 def test_compare_and_crossval_return_frames_of_their_schemes() -> None:

@@ -1,1 +1,1 @@
-"""What every room may use: errors, keyed randomness, files, progress."""
+"""The foundation of all other packages: errors, keyed randomness, files, progress."""

@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all.
 
-Each is written beside its place under a name that begins with ``.partial-``, then renamed: a process that is killed
-or a disk that is full leaves what was there before. Any number of processes may write the same file at once.
+Each is written beside its destination under a name that begins with ``.partial-``, then renamed: if the process is
+killed or the disk is full, the previous file stays. Any number of processes may write the same file at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 from p2pser.base.errors import CheckpointError, P2PSERError
+from p2pser.base.paths import existing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,15 +30,15 @@ PARTIAL = ".partial-"
 PRIVATE = 0o600
 """The mode of a file that only this user may read."""
 PATIENCE = 10.0
-"""Longest wait for a free file descriptor [s]. Outsiders who connect to a peer can hold all of them for a moment."""
+"""Longest wait for a free file descriptor [s]. Strangers that connect to a peer can use up all of them for a moment."""
 PAUSE = 0.05
-"""Time between two tries to open a file [s]."""
+"""Time between two attempts to open a file [s]."""
 
 
 def patient(access: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that opens files: while the process has no free descriptor, it is called again.
+    """Decorate a function that opens files: while the process has no free descriptor, the function is called again.
 
-    The function must be one that can be repeated. It raises its OSError after ``PATIENCE`` seconds.
+    It must be safe to call it twice. After ``PATIENCE`` seconds its OSError is raised.
     """
     @functools.wraps(access)
     def attempts(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -60,9 +61,9 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
     Parameters
     ----------
     path : where the file appears; missing folders are made.
-    mode : permissions of the file, less those that the umask removes.
-    durable : wait until the disk has the file; a cache needs no such guarantee.
-    replace : replace an existing file; if False an existing file stays and FileExistsError is raised.
+    mode : permissions of the file, without those that the umask removes.
+    durable : wait until the file is on disk; a cache needs no such guarantee.
+    replace : replace an existing file; if False, an existing file stays and FileExistsError is raised.
 
     Raises
     ------
@@ -91,8 +92,8 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
 def new_folder(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[Path]:
     """Make a folder that appears at ``path`` when the block ends, and not at all when the block raises.
 
-    Yields the folder to write into. ``durable``: wait until the disk has its files. ``private``: for this user only.
-    Raises OSError where it cannot be written or ``path`` is a folder that is not empty.
+    Yields the folder to write into. ``durable``: wait until its files are on disk. ``private``: readable by this user
+    only. Raises OSError where it cannot be written or ``path`` is a folder that is not empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -112,20 +113,18 @@ def new_folder(path: Path, *, durable: bool = True, private: bool = False) -> It
 
 
 def require_place(path: Path, *, folder: bool) -> None:
-    """Raise OSError where a file, or a folder for files, cannot be written at ``path``. Nothing is left there."""
+    """Raise OSError where a file, or a folder of files, cannot be written at ``path``. Nothing is left there."""
     if path.exists() and path.is_dir() != folder:
         number = errno.ENOTDIR if folder else errno.EISDIR
         raise OSError(number, os.strerror(number), str(path))
-    there = path if folder else path.parent
-    while not there.exists():
-        there = there.parent
-    with tempfile.TemporaryFile(dir=there) as file:  # asks the disk itself: it may be full, and root passes any mode
+    # A real write: the disk may be full, and permissions do not bind root.
+    with tempfile.TemporaryFile(dir=existing(path if folder else path.parent)) as file:
         file.write(b"0")
         file.flush()
 
 
 def missing_or_empty(folder: Path) -> bool:
-    """Whether nothing is at a path but perhaps an empty folder. Raises OSError where that cannot be found out."""
+    """Whether there is nothing at a path, or an empty folder. Raises OSError where that cannot be read."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
@@ -137,32 +136,46 @@ def append_at_once(path: Path) -> IO[bytes]:
 append_privately = patient(append_at_once)
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append a line, with its end, to a file for this user only; the disk has it on return.
+def append_whole(file: IO[bytes], line: bytes, *, durable: bool = False) -> int:
+    """Append a line to a file of ``append_at_once``, whole or not at all; return its offset. Raises OSError.
 
-    A last line that a killed process or a full disk has left without its end is removed first. Raises OSError where the
-    line cannot be written as a whole; the file is then as it was.
+    durable : wait until the line is on disk.
+    """
+    end = os.fstat(file.fileno()).st_size
+    try:
+        if file.write(line) != len(line):  # a disk with little room takes a part of it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if durable:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+    return end
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a file that only this user may read, and wait until it is on disk.
+
+    A half-written last line is removed first. Raises OSError where the line cannot be written; the file then stays.
     """
     new = not path.exists()
     with append_privately(path) as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - 1))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         if file.read(1) not in (b"\n", b""):
             file.seek(0)
-            end = file.truncate(file.read().rfind(b"\n") + 1)
-        try:
-            if file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
+            file.truncate(sum(map(len, whole_lines(file.read()))))
+        append_whole(file, line, durable=True)
     if new:
         _sync(path.parent)
 
 
+def whole_lines(data: bytes) -> list[bytes]:
+    """Return the lines of a file's content, each with its line feed, without a half-written last line."""
+    return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+
+
 def move(finished: Path, path: Path) -> None:
-    """Move a finished file to ``path`` once the disk has it, replacing an old one. Raises OSError."""
+    """Move a finished file to ``path`` once it is on disk, replacing an old one. Raises OSError."""
     _sync(finished)
     os.replace(finished, path)
     _sync(path.parent)
@@ -190,16 +203,22 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: Path) -> Any:
-    """Return the document of ``write_json``, None where there is no file; CheckpointError where it is no JSON."""
+def read_json(path: Path, form: type[T]) -> T | None:
+    """Return the document of ``write_json``; None where there is no file.
+
+    Raises CheckpointError where it cannot be read, is not JSON, or is not of this ``form`` (dict, list, str).
+    """
     try:
-        return json.loads(read(path))
+        document = json.loads(read(path))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is damaged: it is not JSON; remove it") from None
+    if not isinstance(document, form):
+        raise CheckpointError(f"{path} is damaged: it holds no {form.__name__}; remove it")
+    return document
 
 
 def _partial(path: Path) -> Path:
@@ -207,7 +226,7 @@ def _partial(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file's content, or the names in a folder."""
+    """Wait until a file's content, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

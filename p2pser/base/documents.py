@@ -1,9 +1,10 @@
-"""YAML, as run files, topology files and ``--set`` values hold it."""
+"""Text files, and the YAML of run files, topology files and ``--set`` values."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ import yaml
 from p2pser.base.errors import P2PSERError
 
 OUTSIDE_BYTES = 256 * 1024
-"""Largest size of a document that comes from another site: that of 100 sites has about 40 kB."""
+"""Size of the largest document from another site [B]: the topology file of 100 sites has about 40 kB."""
 LARGEST = 32 << 20
 """Size of the largest text file that is read [B]."""
 LARGEST_YAML = 1 << 20
 """Size of the largest YAML file [B]: a topology of 10,000 peers. Reading it takes some seconds."""
 MOST = 2_000_000
-"""Values of the largest document, each counted as often as aliases repeat it."""
+"""Values in the largest document, each counted as often as aliases repeat it."""
 
 
 class _TwiceError(Exception):
@@ -31,7 +32,7 @@ class _TooLargeError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which refuses a key given twice: the second value would replace the first."""
+    """YAML's safe loader that refuses a key given twice, whose second value would replace the first."""
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
@@ -52,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _PlainLoader(_Loader):
-    """The loader of documents from outside: without aliases, by which a few lines can stand for gigabytes."""
+    """The loader of documents from other sites: it refuses aliases, with which a few lines can expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -63,7 +64,9 @@ class _PlainLoader(_Loader):
 def read_text(path: Path, what: str, error: type[P2PSERError], largest: int = LARGEST) -> str:
     """Return the text of a file (UTF-8, with or without a byte-order mark).
 
-    Raises ``error``, which calls it ``what``, where it cannot be read, is larger than ``largest`` bytes or is no text.
+    what : names the file in errors ("the run file"). largest : the largest size [B].
+
+    Raises ``error`` where the file cannot be read, is too large or is not text.
     """
     try:
         with path.open("rb") as file:
@@ -78,9 +81,9 @@ def read_text(path: Path, what: str, error: type[P2PSERError], largest: int = LA
 
 
 def _values(node: yaml.Node, known: dict[int, float]) -> float:
-    """Return how many values a node stands for; infinitely many where it holds itself. ``known``: of nodes by id."""
+    """Return the number of values of a node, infinite where the node contains itself. ``known``: by the node's id."""
     if id(node) not in known:
-        known[id(node)] = math.inf  # until it is counted: one that is met again within itself has no end
+        known[id(node)] = math.inf  # until it is counted: a node that contains itself has no end
         inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else \
             node.value if isinstance(node, yaml.SequenceNode) else ()
         known[id(node)] = 1 + sum(_values(part, known) for part in inner)
@@ -107,7 +110,7 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
     except _TwiceError as reason:
         raise error(f"{where}: {reason}") from None
     except _TooLargeError:
-        raise error(f"{where} stands for more than {MOST:,} values, or for endlessly many: write out its aliases "
+        raise error(f"{where} stands for more than {MOST:,} values, or for infinitely many: write out its aliases "
                     "(*name)") from None
     except yaml.MarkedYAMLError as reason:
         mark = reason.problem_mark or reason.context_mark
@@ -120,23 +123,11 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
         raise error(f"{where} is not YAML; check indentation, quotes and brackets") from None
 
 
-def read_outside(path: Path, where: str, error: type[P2PSERError]) -> Any:
-    """Return the document of a YAML file that comes from another site: of OUTSIDE_BYTES at most, without aliases.
+def read_outside(path: Path, what: str, error: type[P2PSERError]) -> Any:
+    """Return the document of a YAML file from another site, of OUTSIDE_BYTES at most and without aliases.
 
-    Raises ``error``, in a sentence that begins with ``where``, where it cannot be read or is no such file.
+    what : names the file in errors ("the invitation"). Raises ``error`` where it cannot be read or is no such file.
     """
-    try:
-        if not path.is_file():
-            raise error(f"{where} is no file; give the file as it was sent")
-        with path.open("rb") as file:
-            data = file.read(OUTSIDE_BYTES + 1)
-    except (OSError, ValueError) as reason:
-        raise error(f"{where} cannot be read: {getattr(reason, 'strerror', None) or reason}") from None
-    if len(data) > OUTSIDE_BYTES:
-        raise error(f"{where} is larger than {OUTSIDE_BYTES // 1024} kB, which none of ours is: ask its sender for "
-                    "the file again")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise error(f"{where} is not YAML: it is not UTF-8 text") from None
-    return read_yaml(text, where, error, plain=True)
+    if not os.path.isfile(path):
+        raise error(f"{what} {path} is no file; give the file as it was sent")
+    return read_yaml(read_text(path, what, error, OUTSIDE_BYTES), f"{what} {path}", error, plain=True)

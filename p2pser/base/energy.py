@@ -1,4 +1,4 @@
-"""The energy of a run: measured where the machine counts it, estimated from a stated power, or not known."""
+"""The energy of a run: measured by the machine's counters, estimated from a stated power, or unknown."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 from p2pser.base.wording import counted
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux shows the energy counters of processors (RAPL)."""
+"""Folder of the processors' energy counters (RAPL) on Linux."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What a process has used.
+    """The energy that a process has used.
 
-    processor_s : seconds of the processor, of the process and of those that it has started and that have ended.
-    joules : the energy; None: not known. method : how it was found, in words.
+    processor_s : processor time of the process, and of its child processes that have ended [s].
+    joules : the energy; None: unknown. method : a description of the measurement.
     """
 
     processor_s: float
@@ -34,10 +34,10 @@ class Energy:
 
 
 class Meter:
-    """Counts from when it is made.
+    """Measures from its creation on.
 
-    watts : the power of a busy core, with its share of the machine, as its owner states it [W]; None: not known.
-    counters : the folder of energy counters. They are of all programs, and are used where they can be read.
+    watts : the power of a busy core, with its share of the machine, as stated by the owner [W]; None: unknown.
+    counters : the folder of energy counters, which include other programs. They are used if they can be read.
     """
 
     def __init__(self, watts: float | None = None, counters: Path = POWERCAP) -> None:
@@ -48,17 +48,17 @@ class Meter:
         self._microjoules = 0
 
     def look(self) -> None:
-        """Read the counters. They begin anew after some minutes of full load, so call it at least that often."""
+        """Read the counters. They overflow after some minutes of full load, so call it at least that often."""
         for path, before in self._packages.items():
             now, most = _number(path / "energy_uj"), _number(path / "max_energy_range_uj")
             if now is None or (now < before and most is None):
-                self._packages = {}  # what is lost cannot be counted any more
+                self._packages = {}  # the missing energy cannot be recovered
                 return
             self._microjoules += now - before if now >= before else now - before + (most or 0)
             self._packages[path] = now
 
     def read(self) -> Energy:
-        """Return what was used since the meter was made."""
+        """Return the energy used since the meter was made."""
         self.look()
         seconds = _processor_s() - self._began
         if self._packages:
@@ -92,7 +92,7 @@ def _processor_s() -> float:
 
 
 def _package(path: Path) -> int | None:
-    """Return the energy counted by a package; None where it cannot be read, or is a part of one or a whole platform."""
+    """Return the counter of a processor package; None if it cannot be read, or is not of a whole package."""
     try:
         if not (path / "name").read_text().startswith("package"):
             return None

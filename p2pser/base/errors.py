@@ -1,6 +1,6 @@
-"""The errors that p2pser raises on purpose: one root, few branches, each with the exit code it means.
+"""The errors that p2pser raises deliberately, each with its exit code.
 
-Every message is one sentence that says what is wrong, where, and what to do.
+Every message is one sentence that states what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class P2PSERError(Exception):
-    """The root: a run that failed for a reason that p2pser knows."""
+    """The base class: a run has failed for a known reason."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class ConfigError(P2PSERError):
 
 
 class CorpusError(P2PSERError):
-    """Recordings, labels, manifests, splits or features are not what they should be."""
+    """Recordings, labels, manifests, splits or features are wrong."""
 
     exit_code = 2
 
@@ -40,21 +40,21 @@ class ModelError(P2PSERError):
 
 
 class CheckpointError(P2PSERError):
-    """A checkpoint could not be written or read; the one before it stays."""
+    """A checkpoint could not be written or read; the previous one stays."""
 
     exit_code = 2
 
 
 class ProtocolError(P2PSERError):
-    """The root of what goes wrong between two peers."""
+    """The base class of errors between two peers."""
 
 
 class LocalProtocolError(ProtocolError):
-    """We did something that the protocol forbids: a bug here."""
+    """This process has violated the protocol: a bug."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The other peer did something that the protocol forbids; ``peer`` names it where it is known."""
+    """Another peer has violated the protocol; ``peer`` is its id, if known."""
 
     def __init__(self, message: str, peer: int | None = None) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class RefusedError(ProtocolError):
-    """The neighbours and this peer do not fit together (keys, settings, topology, model or labels)."""
+    """The neighbours and this peer do not fit (keys, settings, topology, model or labels)."""
 
     exit_code = 2
 
@@ -79,13 +79,13 @@ LONGEST = 800
 
 
 def printable(text: str, most: int = 1000) -> str:
-    """Return another peer's text with printable characters only, at most ``most``: safe for terminals and logs."""
+    """Return another peer's text with at most ``most`` characters, all printable: safe for terminals and logs."""
     clean = "".join(letter if letter.isprintable() else " " for letter in text[: most + 1])
     return clean if len(clean) <= most else clean[: most - 1] + "…"
 
 
 def in_one_line(message: object, most: int = LONGEST) -> str:
-    """Return a message as one line that can be read: what a user has typed or a file holds may be of any length."""
+    """Return a message as one printable line of limited length: it may quote a user's input or a file of any length."""
     words = " ".join(str(message).split())
     line = printable(words, len(words))
     return line if len(line) <= most else f"{line[:most // 2]} … {line[-most // 2:]}"

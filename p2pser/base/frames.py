@@ -1,4 +1,4 @@
-"""Results as tables: pandas frames, where pandas is installed, and CSV; and their numbers as JSON has them."""
+"""Results as tables: pandas frames, if pandas is installed, and CSV; and numbers for JSON."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as a CSV file has it: ``{"gap": {"low": 1}}`` becomes ``{"gap_low": 1}``, and a list its values with
-    spaces between them.
+    """Return a row of a CSV file: ``{"gap": {"low": 1}}`` becomes ``{"gap_low": 1}``, and a list its values, separated
+    by spaces.
     """
     cells: dict[str, Any] = {}
     for key, value in row.items():
@@ -49,7 +49,7 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Return rows as CSV, in which a missing value is empty: these columns, then the others as the rows have them."""
+    """Return rows as CSV with empty missing values: these columns, then the others in the order of the rows."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys([*columns, *(name for row in rows for name in row)])), restval="",
                            lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Hosts as people write them: names, IPv4 addresses, and IPv6 addresses in brackets."""
+"""Hosts in endpoints: names, IPv4 addresses, and IPv6 addresses in brackets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EVERYWHERE = "*"
 
 
 def checked_host(host: str) -> str:
-    """Return the host. Raises ValueError with what to write instead where it is none."""
+    """Return the host. Raises ValueError, with a correction, where it is invalid."""
     if not host or any(c.isspace() or c in "/@" for c in host):
         raise ValueError("it is no host name")
     if host == EVERYWHERE:
@@ -29,11 +29,11 @@ def checked_host(host: str) -> str:
 
 
 def dialled_host(host: str) -> str:
-    """Return a host that other machines can dial. Raises ValueError with what to write instead."""
+    """Return a host that other machines can dial. Raises ValueError, with a correction, where they cannot."""
     plain = checked_host(host).strip("[]")
     if plain in (EVERYWHERE, "0.0.0.0") or (":" in plain and ipaddress.ip_address(plain).is_unspecified):
-        raise ValueError("it stands for all interfaces of one machine, and no other machine can dial it: write the "
-                         "address at which the neighbours reach this peer (the entry 'listen' may be tcp://*:PORT)")
+        raise ValueError("it means all interfaces of a machine, and no other machine can dial it: write the address "
+                         "at which the neighbours reach this peer (the entry 'listen' may be tcp://*:PORT)")
     return host
 
 
@@ -53,7 +53,7 @@ def only_ipv6(host: str) -> bool:
         return host[:1] == "["
     try:
         return {family for family, *_ in socket.getaddrinfo(host, None)} == {socket.AF_INET6}
-    except OSError:  # no such name yet; it is asked for again with every attempt to dial
+    except OSError:  # unknown name; it is resolved again with every attempt to dial
         return False
 
 

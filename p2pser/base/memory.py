@@ -1,4 +1,4 @@
-"""The memory that is free for a process here."""
+"""Memory: how much is available, and how freed memory is reused."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _USUAL = {_TRIM_THRESHOLD: 128 << 10, _MMAP_MAX: 65536}
 
 @contextlib.contextmanager
 def keep_freed() -> Iterator[None]:
-    """Within it, this process keeps large pieces of memory that it frees, and takes them again, where the C library is
-    glibc; at the end it gives them back.
+    """A context in which this process keeps large freed blocks of memory for reuse, if the C library is glibc; at the
+    end it returns them to the system.
 
-    Without it each piece above 32 MiB comes from the system and goes back to it: for the rows of 100 models of 96,000
-    parameters the page faults cost as much as half of all that a round computes.
+    Otherwise each block above 32 MiB is taken from the system and returned to it: for the rows of 100 models of 96,000
+    parameters the page faults take half as long as all computation of a round.
     """
     with contextlib.suppress(OSError, AttributeError):
         _mallopt({_MMAP_MAX: 0, _TRIM_THRESHOLD: (1 << 31) - 1})
@@ -37,7 +37,7 @@ def _mallopt(options: Mapping[int, int]) -> None:
 
 
 def available() -> int | None:
-    """Return the bytes that Linux, or the container, can still give; None where neither says."""
+    """Return the available memory of the system, or of the container [B]; None if it is unknown."""
     free = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

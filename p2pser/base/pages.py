@@ -1,4 +1,4 @@
-"""What servers of pages for the browser share: where they listen, whom they answer, and what their pages may do."""
+"""The common parts of the HTTP servers for browsers: their socket, the requests that they answer, and page policies."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from p2pser.base.errors import ConfigError
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
-"""Names by which a browser on this machine asks for a page on HOST."""
+"""Host names in requests for a page on HOST from this machine."""
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
 
 class OwnPages:
-    """Answers requests for the given host names only, and none that a page of another site makes.
+    """Middleware that answers requests for the given host names only, and no request from a page of another site.
 
-    The first stops DNS rebinding: a page of another site cannot reach this server by a name of its own. ``addresses``:
-    IP addresses are answered too; no site can take one.
+    The first prevents DNS rebinding: a page of another site cannot reach this server by its own name. ``addresses``:
+    requests for IP addresses are answered too, which no site can take as its name.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str] = NAMES, addresses: bool = False) -> None:
@@ -57,20 +57,20 @@ class OwnPages:
 
 
 def as_json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer of one JSON document."""
+    """Return a response of one JSON document."""
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
-    # A file's name may hold bytes that are no text: JSON has an escape for what stands for them.
+    # A file's name may hold bytes that are not text, as surrogates, which JSON can escape.
     return Response(text.encode(errors="backslashreplace"), status, {**HEADERS, **(headers or {})}, "application/json")
 
 
 def as_page(page: str) -> Response:
-    """Return an answer that shows a page, whose one script and one style are in it."""
+    """Return a response with a page, which contains one script and one style."""
     return Response(page, headers={**HEADERS, "Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"},
                     media_type="text/html")
 
 
 def _policy(page: str) -> str:
-    """Return a policy that lets run what stands in the page, and nothing that its data may have brought into it."""
+    """Return a policy that allows the page's own script and style, and no code that its data may have inserted."""
     def own(tag: str) -> str:
         text = page[page.index(f"<{tag}>") + len(tag) + 2:page.index(f"</{tag}>")]
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
@@ -87,4 +87,4 @@ def listen(port: int, host: str = HOST) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot listen on {host}:{port}: {reason}; give another port (--port), or --port 0 for any "
-                          "that is free") from None
+                          "free port") from None

@@ -32,7 +32,7 @@ class Parameter(NamedTuple):
 
 
 def described(cls: type) -> list[Parameter]:
-    """Return the hyper-parameters of a dataclass, without fields whose metadata say ``internal``."""
+    """Return the hyper-parameters of a dataclass, without fields that are ``internal`` by their metadata."""
     about: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         about |= texts_below(base)
@@ -42,7 +42,7 @@ def described(cls: type) -> list[Parameter]:
 
 
 def texts_below(cls: type) -> dict[str, str]:
-    """Return the text below each annotated name of a class, on one line; nothing where there is no source."""
+    """Return name -> text below it, on one line, for the annotated names of a class; {} if there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):  # a class of C, of a notebook, of an interactive session
@@ -54,19 +54,19 @@ def texts_below(cls: type) -> dict[str, str]:
 
 
 def typed(values: Mapping[str, Any], types: Mapping[str, Any], setting: str, what: str) -> dict[str, Any]:
-    """Return the values as their fields want them: whole numbers become floats where floats are wanted.
+    """Return the values with the types of their fields: whole numbers become floats for fields that are floats.
 
     Parameters
     ----------
     values : the values by name, as a run file or ``--set`` gives them.
     types : the type of each known name.
     setting : the setting that holds them, for messages (``features.parameters``).
-    what : the registered thing that they belong to, for messages.
+    what : the registered thing to which they belong, for messages.
 
     Raises
     ------
     ConfigError
-        Where a name is unknown (with the nearest known one) or a value has another type.
+        Where a name is unknown (the nearest known name is suggested) or a value has another type.
     """
     result = {}
     for name, value in values.items():

@@ -1,8 +1,8 @@
-"""Folders of the user's: the cache, which can be made again, and the configuration.
+"""The user's folders: the cache, which can be recomputed, and the configuration.
 
-``$XDG_CACHE_HOME`` and ``$XDG_CONFIG_HOME`` count on every system; without them the system's own places are taken
-(on Linux ``~/.cache/p2pser`` and ``~/.config/p2pser``). No function here creates a folder of theirs. Where a service
-or a container has no home that can be written, the cache is a folder for temporary files.
+``$XDG_CACHE_HOME`` and ``$XDG_CONFIG_HOME`` apply on every system; without them the system's own folders are used
+(on Linux ``~/.cache/p2pser`` and ``~/.config/p2pser``). No function here creates these. A service or a container
+without a writable home folder has its cache in the folder for temporary files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def cache_folder() -> Path:
     """Return the folder of features and the synthetic corpus; ``$P2PSER_CACHE`` replaces it."""
     chosen = os.environ.get("P2PSER_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     usual = _usual_cache()
     if "XDG_CACHE_HOME" in os.environ or can_be_written(usual):
         return usual
@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
 
 def tell_of_caches(say: Callable[[str], None]) -> None:
-    """Say where the cache is only a temporary one, when it is made, or cannot be written."""
+    """Warn where the cache cannot be written, or is in the folder for temporary files and is made now."""
     try:
         before = _temporary().exists()
     except OSError:
@@ -41,11 +41,11 @@ def tell_of_caches(say: Callable[[str], None]) -> None:
             "nothing; name a folder that can be written: P2PSER_CACHE")
     elif not before and folder == _temporary():
         say(f"the home folder cannot be written: features are kept in {folder} for as long as the system keeps it; "
-            "P2PSER_CACHE names a lasting place")
+            "name a permanent folder: P2PSER_CACHE")
 
 
 def _temporary() -> Path:
-    """Return the place of the temporary cache. Raises FileNotFoundError where no folder takes temporary files."""
+    """Return the path of the temporary cache. Raises FileNotFoundError where no folder takes temporary files."""
     return Path(tempfile.gettempdir()) / f"{APPLICATION}-{os.getuid()}"
 
 
@@ -67,18 +67,29 @@ def _usual_cache() -> Path:
     return _xdg("XDG_CACHE_HOME") or platformdirs.user_cache_path(APPLICATION, appauthor=False)
 
 
+def expanded(path: Path | str) -> Path:
+    """Return a path with ``~`` replaced by the home folder; that of a user unknown to this machine stays."""
+    return Path(os.path.expanduser(path))  # pathlib would raise an error for an unknown user
+
+
+def existing(path: Path) -> Path:
+    """Return the path where it exists, else the nearest folder above it that does."""
+    path = path.absolute()
+    # pathlib would raise an error for what is in a folder that this user may not enter.
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
 def can_be_written(folder: Path) -> bool:
     """Whether a folder can be written, or made."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    return os.access(nearest, os.W_OK | os.X_OK)
+    return os.access(existing(folder), os.W_OK | os.X_OK)
 
 
 def keep_compiled_code() -> None:
-    """Let numba, which librosa uses, keep what it compiles; call it before librosa is imported.
+    """Let numba, which librosa uses, cache its compiled code; call it before librosa is imported.
 
-    It does so beside librosa's sources where an installation can be written. Elsewhere it is given a place in the cache
-    folder, and without that one it compiles nothing. Without any place it would raise, and without a lasting one each
-    process would compile for 20 s.
+    Its default is beside librosa's sources, if these can be written. Otherwise it is given a folder in the cache
+    folder, and if that cannot be written either, compilation is off: numba raises an error without a cache folder, and
+    without a permanent one each process would compile for 20 s.
     """
     if "NUMBA_CACHE_DIR" in os.environ or _beside_librosa():
         return
@@ -104,7 +115,7 @@ def config_folder() -> Path:
 
 def _xdg(variable: str) -> Path | None:
     base = os.environ.get(variable)
-    return Path(base).expanduser() / APPLICATION if base else None
+    return expanded(base) / APPLICATION if base else None
 
 
 def packaged(name: str) -> Path:

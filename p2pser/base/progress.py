@@ -19,7 +19,7 @@ class Bar:
 
     @property
     def shows(self) -> bool:
-        """Whether there is anything to see."""
+        """Whether the bar is visible."""
         return self._shown is not None and not self._shown.disable
 
     def __call__(self, done: int, text: str = "") -> None:
@@ -36,13 +36,13 @@ class Bar:
 @contextlib.contextmanager
 def progress(what: str, total: int | None, *, wanted: bool = True, transient: bool = False,
              unit: Literal["", "bytes"] = "") -> Iterator[Bar]:
-    """Show a bar while the block runs; nothing where standard error is neither a terminal nor a notebook.
+    """Show a bar while the block runs, if standard error is a terminal or a notebook.
 
     Parameters
     ----------
     what : the text beside the bar.
-    total : the amount of work; None where it is not known.
-    wanted : whether to show anything at all.
+    total : the amount of work; None if it is unknown.
+    wanted : whether to show a bar at all.
     transient : whether the bar disappears when the work is done.
     unit : ``"bytes"`` shows sizes and the rate, ``""`` plain numbers.
     """

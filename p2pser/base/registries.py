@@ -1,7 +1,6 @@
-"""Everything that can be added to p2pser, by name: one registry per kind of thing.
+"""The registries: one for each kind of thing that can be added to p2pser.
 
-The registries stand here, below all rooms, so that settings are checked against the names without importing what the
-names stand for.
+They are here, below all other packages, so that settings can be checked against the names without importing the things.
 """
 
 from __future__ import annotations

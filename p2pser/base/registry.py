@@ -1,4 +1,4 @@
-"""Things of a kind by name: built in, registered by a decorator, or added by an installed package."""
+"""Things of one kind by name: built in, registered by a decorator, or added by an installed package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a registered thing comes from: the distribution (or the script) that defines it, and its version."""
+    """The distribution (or script) that defines a registered thing, and its version."""
 
     source: str
     version: str
@@ -49,14 +49,13 @@ class Registry(Generic[T]):
     group : the entry-point group (``p2pser.algorithms``).
     package : the dotted name of the folder of built-in modules, one per name; ``None`` where there is none.
     modules : dotted names of modules that register several things each, imported on first use.
-    hidden : modules of ``package`` that define nothing.
     error : the error that an unknown name raises.
     """
 
     def __init__(self, what: str, group: str, package: str | None = None, *, modules: Sequence[str] = (),
-                 hidden: Sequence[str] = (), error: type[P2PSERError] = ConfigError) -> None:
+                 error: type[P2PSERError] = ConfigError) -> None:
         self.what, self.group = what, group
-        self._package, self._modules, self._hidden, self._error = package, tuple(modules), frozenset(hidden), error
+        self._package, self._modules, self._error = package, tuple(modules), error
         self._registered: dict[str, T] = {}
         self._sources: dict[str, str] = {}
         self._broken: set[str] = set()
@@ -64,7 +63,7 @@ class Registry(Generic[T]):
     def register(self, name: str, *, module: str = "") -> Callable[[T], T]:
         """Return a decorator that registers an object under ``name``; ``module`` defines it (default: its own).
 
-        Raises ConfigError where the name is taken by an object that is defined elsewhere.
+        Raises ConfigError where another module has registered the name.
         """
         def decorate(thing: T) -> T:
             source = module or _module_of(thing)
@@ -76,7 +75,7 @@ class Registry(Generic[T]):
         return decorate
 
     def __getitem__(self, name: str) -> T:
-        """Return the thing of this name; the registry's error for an unknown name (with the nearest known one)."""
+        """Return the thing of this name. Raises the registry's error, with the nearest known name, if it is unknown."""
         self._import_modules()
         if name not in self._registered and name in self._builtin:
             importlib.import_module(self._builtin[name])
@@ -87,19 +86,19 @@ class Registry(Generic[T]):
         return self._registered[name]
 
     def __contains__(self, name: object) -> bool:
-        # Built-in names first: looking for installed packages takes tens of milliseconds.
+        # Built-in names first: a search of the installed packages takes tens of milliseconds.
         return name in self._registered or name in self._builtin or name in self.names()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
     def names(self) -> list[str]:
-        """Return all known names, sorted. Built-in things and installed packages are not imported for it."""
+        """Return all known names, sorted, without importing built-in things or installed packages."""
         self._import_modules()
         return sorted((self._registered.keys() | self._builtin.keys() | self._entries.keys()) - self._broken)
 
     def items(self) -> list[tuple[str, T]]:
-        """Return (name, thing) of all that can be loaded, sorted by name."""
+        """Return (name, thing) of all things that can be loaded, sorted by name."""
         pairs = []
         for name in self.names():
             try:
@@ -110,8 +109,8 @@ class Registry(Generic[T]):
         return pairs
 
     def origin(self, name: str) -> Origin:
-        """Return where the thing of this name comes from; the registry's error for an unknown name."""
-        # Built-in names first: looking for installed packages takes tens of milliseconds.
+        """Return the origin of the thing of this name. Raises the registry's error for an unknown name."""
+        # Built-in names first: a search of the installed packages takes tens of milliseconds.
         if name not in self._builtin and name in self._entries:
             dist = self._entries[name].dist
             return Origin(dist.name, dist.version) if dist is not None else Origin(self._entries[name].value, "")
@@ -129,7 +128,7 @@ class Registry(Generic[T]):
             return {}
         folder = importlib.import_module(self._package).__path__
         return {module.name.replace("_", "-"): f"{self._package}.{module.name}"
-                for module in pkgutil.iter_modules(folder) if module.name not in self._hidden}
+                for module in pkgutil.iter_modules(folder)}
 
     @cached_property
     def _entries(self) -> dict[str, importlib.metadata.EntryPoint]:
@@ -160,6 +159,6 @@ def _module_of(thing: Any) -> str:
 
 
 def _same_module(one: str, other: str) -> bool:
-    """Whether two names are one module: a script is ``__main__``, and ``__mp_main__`` in the processes it starts."""
+    """Whether two names are of the same module: a script is ``__main__``, and ``__mp_main__`` in its children."""
     main = ("__main__", "__mp_main__")
     return one == other or (one in main and other in main)

@@ -1,11 +1,11 @@
-"""Randomness is a function, never a stream.
+"""Random numbers as a function of keys, not as a stream.
 
 Every draw comes from a generator keyed by (seed, purpose, peer, round). So the layout of processes, a restart
 or an extra draw elsewhere changes nothing.
 
-What all peers draw alike (initial parameters, schedules, partitions, a server's choice of clients) is keyed by the
-run's seed. What a peer draws for its local work alone (batches, dropout, augmentation) is keyed by a secret number of
-the peer's in its place (``p2pser.peer.draws``); in the simulator, by the run's seed.
+Draws that must be equal at all peers (initial parameters, schedules, partitions, a server's choice of clients) are
+keyed by the run's seed. A peer's draws for its local work (batches, dropout, augmentation) are keyed by its secret
+number (``p2pser.peer.draws``); in the simulator, by the run's seed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 EVERYBODY = -1
-"""The peer of a draw that all peers share."""
+"""The value of ``peer`` for draws that are equal at all peers."""
 
 
 def key(seed: int, purpose: str, peer: int = EVERYBODY, round: int = -1) -> int:
@@ -38,8 +38,8 @@ def generator(seed: int, purpose: str, peer: int = EVERYBODY, round: int = -1) -
 
 
 def probe() -> str:
-    """Return 16 hex digits over some draws of the kinds that all peers make alike. They change only where a version of
-    numpy draws otherwise: no draw lies near a limit of the rounding.
+    """Return 16 hex digits over some draws of the kinds that must be equal at all peers. They change only if a version
+    of numpy draws differently: no draw is near a limit of the rounding.
     """
     draws = generator(0, "probe")
     whole = [draws.permutation(64), draws.choice(64, 8, replace=False), draws.integers(0, 2**40, 8)]
@@ -48,8 +48,8 @@ def probe() -> str:
     return hashlib.blake2b(numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 
-def torch_generator(seed: int, purpose: str, peer: int = EVERYBODY, round: int = -1) -> torch.Generator:
-    """Return torch's generator for (seed, purpose, peer, round)."""
+def torch_generator(seed: int, purpose: str, round: int) -> torch.Generator:
+    """Return torch's generator for (seed, purpose, round), equal at all peers."""
     import torch
 
-    return torch.Generator().manual_seed(key(seed, purpose, peer, round))
+    return torch.Generator().manual_seed(key(seed, purpose, round=round))

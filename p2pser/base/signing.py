@@ -1,9 +1,9 @@
-"""Who wrote a file, and whether it has been changed since: documents (YAML) signed with Ed25519 (RFC 8032).
+"""The author of a file, and whether it was changed: documents (YAML) signed with Ed25519 (RFC 8032).
 
-The signature is the entry ``signed`` of the document, and covers what the document says, not its bytes: layout and
-comments may change. The key is in the entry too. So a signature that fits shows that nothing was changed by anybody
-without the author's secret; *whose* key it is, is known only to those who have compared its fingerprint with the author
-by another way, such as by telephone.
+The signature is the entry ``signed`` of the document, and covers its values, not its bytes: layout and comments may
+change. The key is in the entry too. So a valid signature shows that nothing was changed without the author's secret.
+The *owner* of the key must be verified by comparing its fingerprint with the author by another channel, such as by
+telephone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def signed(document: Mapping[str, Any], secret: bytes) -> dict[str, Any]:
     """Return a document with its signature; an earlier one is replaced.
 
     secret : 32 bytes, such as a secret CURVE key; the signing key is derived from it. Raises ValueError where the
-    document holds what JSON does not.
+    document has values that JSON cannot represent.
     """
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -38,9 +38,9 @@ def signed(document: Mapping[str, Any], secret: bytes) -> dict[str, Any]:
 
 
 def author(document: Any, where: str, error: type[P2PSERError]) -> str | None:
-    """Return the public key (64 hexadecimal digits) that a document is signed with; None where it is not signed.
+    """Return the public key (64 hexadecimal digits) that a document is signed with; None if it is not signed.
 
-    where : the document's name. Raises ``error`` where the signature is not that of the document.
+    where : the document's name. Raises ``error`` where the signature does not fit the document.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -60,13 +60,13 @@ def author(document: Any, where: str, error: type[P2PSERError]) -> str | None:
 
 
 def fingerprint(key: str) -> str:
-    """Return what people compare of a public key: 24 hexadecimal digits of its SHA-256, in groups of four."""
+    """Return a short form of a public key for comparison: 24 hexadecimal digits of its SHA-256, in groups of four."""
     digits = hashlib.sha256(bytes.fromhex(key)).hexdigest()[:24]
     return "-".join(digits[i:i + 4] for i in range(0, len(digits), 4))
 
 
 def is_key(value: object) -> bool:
-    """Whether this is a public key as ``author`` returns it."""
+    """Whether this is a public key in the form that ``author`` returns."""
     return _is_hex(value, KEY_DIGITS)
 
 
@@ -79,7 +79,7 @@ def _unsigned(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(document: Mapping[str, Any]) -> bytes:
-    """Return what is signed. Raises ValueError where the document holds what JSON does not (NaN, dates, …)."""
+    """Return the signed bytes. Raises ValueError where JSON cannot represent the document (NaN, dates, …)."""
     try:
         text = json.dumps(_unsigned(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, RecursionError) as reason:
@@ -88,7 +88,7 @@ def _content(document: Mapping[str, Any]) -> bytes:
 
 
 def _signing_key(secret: bytes) -> Ed25519PrivateKey:
-    """Return the key that is derived from a secret for signing only (HKDF-SHA256): X25519 has no signatures."""
+    """Return the signing key derived from a secret (HKDF-SHA256), since X25519 has no signatures."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF

@@ -1,4 +1,4 @@
-"""torch's threads: their number decides on the last bits of sums, and so must follow from the settings alone."""
+"""torch's threads: their number changes the last bits of sums, so it must depend on the settings only."""
 
 from __future__ import annotations
 

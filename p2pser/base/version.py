@@ -1,4 +1,4 @@
-"""The version, where every room may read it, and whether the package is installed twice."""
+"""The version of p2pser, and whether the package is installed twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TWICE = ("p2pser and p2pser-predict are both installed here, over the same files
 def installed_twice(site: Path = Path(__file__).parents[2]) -> bool:
     """Whether both distributions of this package are installed in its folder; pip does not refuse the second."""
     try:
-        found = {name.partition("-")[0] for name in os.listdir(site) if name.endswith(".dist-info")}
+        installed = {name.partition("-")[0] for name in os.listdir(site) if name.endswith(".dist-info")}
     except OSError:
         return False
-    return {"p2pser", "p2pser_predict"} <= found
+    return {"p2pser", "p2pser_predict"} <= installed

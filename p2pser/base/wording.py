@@ -1,4 +1,4 @@
-"""Numbers, sizes and durations as short text, the same in every table and view; numbers and lists out of text."""
+"""Numbers, sizes and durations as short text, the same in every table and view; numbers and lists parsed from text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def span(interval: Sequence[float] | None, sign: str = "") -> str:
-    """Return an interval as text behind its figure, with signs where ``sign`` is ``+``; ``""`` for None.
+    """Return an interval as text that follows its figure, with signs if ``sign`` is ``+``; ``""`` for None.
 
     >>> span([0.5, 0.75])
     ' [0.500, 0.750]'
@@ -90,7 +90,7 @@ def duration(seconds: float) -> str:
 
 
 def positive(text: str) -> float | None:
-    """Return the finite number above 0 that a text gives; None where it gives none.
+    """Return the finite number above 0 that a text contains; None if it does not.
 
     >>> positive("0.5"), positive("-1"), positive("nan"), positive("x")
     (0.5, None, None, None)
@@ -103,6 +103,7 @@ def positive(text: str) -> float | None:
 
 
 def extra(name: str) -> str:
-    """Return the command that installs an extra, of the distribution that is here: p2pser-predict has no torch."""
+    """Return the command that installs an extra of the installed distribution: p2pser, or p2pser-predict without torch.
+    """
     distribution = "p2pser" if importlib.util.find_spec("torch") is not None else "p2pser-predict"
     return f"pip install '{distribution}[{name}]'"

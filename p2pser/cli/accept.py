@@ -35,11 +35,12 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
     """
     from datetime import datetime, timezone
 
+    from p2pser.base.paths import expanded
     from p2pser.base.signing import fingerprint
     from p2pser.peer import acceptance, invitation
 
     invited = invitation.read_invitation(file, datetime.now(timezone.utc).date())
-    folder = (out or Path(f"{invited.run}-peer-{invited.peer}")).expanduser().absolute()
+    folder = expanded(out or Path(f"{invited.run}-peer-{invited.peer}")).absolute()
     note(f"{invited.site} is invited as peer {invited.peer} to the run {invited.run} of {len(invited.sites)} sites: "
          f"{', '.join(invited.sites)}")
     note(f"signed by {fingerprint(invited.by)}: compare this fingerprint with its author by telephone")

@@ -283,7 +283,7 @@ def sign(file: Path, key_file: Path, as_json: bool) -> None:
     from p2pser.peer.invitation import write
 
     pair = read_secret_key(key_file)
-    document = read_outside(file, f"the topology file {file}", TopologyError)
+    document = read_outside(file, "the topology file", TopologyError)
     if isinstance(document, dict):
         document.pop(SIGNED, None)
     loaded = spec.parse(document, str(file), file.stem, file.parent)

@@ -1,7 +1,7 @@
 """The settings of a run, validated. A run file (``run.yaml``) holds them; ``--set section.field=value`` overrides.
 
-Fields marked shared must be equal on all peers: HELLO compares them and names the field and both values where
-they differ. Paths, addresses, limits and local means of speed are each peer's own.
+Fields marked shared must be equal at all peers: HELLO compares them, and an error names the field and both values.
+Paths, addresses, limits and settings of local speed may differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["AugmentSettings", "Config", "CorpusSettings", "FeatureSettings", "Go
 
 
 class Config(Section):
-    """A whole run."""
+    """The settings of a run."""
 
     name: str = Field("run", description="name of the run: its folder, and part of its identity on the network")
     seed: int = shared(0, "seed of everything random", ge=0, lt=2**63)
@@ -60,7 +60,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_states(cls, given: Any) -> Any:
-        """An encoder alone means its states where the model's family takes these."""
+        """Choose the feature kind of a family that takes an encoder's states, if none is given."""
         model, features = (given.get("model"), given.get("features")) if isinstance(given, Mapping) else (None, None)
         name = model.get("name") if isinstance(model, Mapping) else None
         if isinstance(name, str) and name in FAMILIES and FAMILIES[name].takes == "states" and \
@@ -71,8 +71,10 @@ class Config(Section):
     @field_validator("features", "augment", "training", "gossip", mode="after")
     @classmethod
     def _by_family(cls, section: Section, info: ValidationInfo) -> Section:
-        """Give what was not set as the model's family needs it; it stays unset, so that another family may differ."""
-        if "model" not in info.data:  # a wrong model has its own message
+        """Apply the family's defaults to unset fields. They stay unset, so that another family's defaults may replace
+        them.
+        """
+        if "model" not in info.data:  # an invalid model has its own message
             return section
         family = info.data["model"].name
         return with_defaults(section, family_defaults(family, str(info.field_name), section))
@@ -88,7 +90,7 @@ class Config(Section):
         return self
 
     def shared(self) -> dict[str, Any]:
-        """Return the settings that all peers must have equal, flat: ``{"training.lr": 0.05, …}``."""
+        """Return the settings that must be equal at all peers, flat: ``{"training.lr": 0.05, …}``."""
         return dict(sorted(_shared_fields(self, "")))
 
     def with_parameters(self, parameters: Mapping[str, Any]) -> Config:
@@ -97,9 +99,9 @@ class Config(Section):
         return self.model_copy(update={"model": model})
 
     def with_settings(self, settings: Iterable[str]) -> Config:
-        """Return a copy with each ``section.field=value`` applied; values are read as YAML.
+        """Return a copy with each ``section.field=value`` applied; values are parsed as YAML.
 
-        Raises ConfigError for a name that does not exist (naming the nearest) or a value that does not fit.
+        Raises ConfigError for an unknown name (with the nearest known one) or an invalid value.
         """
         tree = self.model_dump(exclude_unset=True)
         for setting in settings:
@@ -146,7 +148,7 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
 def configured(settings: Mapping[str, Any]) -> Config:
     """Return the default settings with some replaced: ``{"training.rounds": 10, "gossip.algorithm": "k-gt"}``.
 
-    Raises ConfigError for a name that does not exist (naming the nearest) or a value that does not fit.
+    Raises ConfigError for an unknown name (with the nearest known one) or an invalid value.
     """
     tree: dict[str, Any] = {}
     for path, value in settings.items():
@@ -156,15 +158,15 @@ def configured(settings: Mapping[str, Any]) -> Config:
 
 def describe() -> list[dict[str, Any]]:
     """Return every setting and registered hyper-parameter with default, unit and meaning (``config.reference``)."""
-    from p2pser.config.reference import reference  # imports all algorithms: only where asked for
+    from p2pser.config.reference import reference  # here, since it imports all algorithms
 
     return reference(Config)
 
 
 def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
-    """Return the settings of a run file (default: the embedded ones) with ``--set`` overrides applied.
+    """Return the settings of a run file (default: the built-in ones) with ``--set`` overrides applied.
 
-    Raises ConfigError where the file is missing, is not YAML or holds a wrong setting.
+    Raises ConfigError where the file is missing, is not YAML or has an invalid setting.
     """
     config = Config()
     if path is not None:

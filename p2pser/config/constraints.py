@@ -1,4 +1,4 @@
-"""What a setting may be, in words, from the types and limits of its field."""
+"""The allowed values of a setting in words, from the types and limits of its field."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from pydantic.fields import FieldInfo
 
 
 def expected(field: FieldInfo) -> str:
-    """Return what a field takes: ``"a number above 0"``, ``"a list of whole numbers of 1 or more (a,b)"``."""
+    """Return the allowed values of a field: ``"a number above 0"``, ``"a list of whole numbers of 1 or more (a,b)"``.
+    """
     return words(field.annotation, field.metadata)
 
 
 def holds_list(field: FieldInfo) -> bool:
-    """Whether a field takes a list and no single text or path, so that ``a,b`` can only be two entries of it."""
+    """Whether a field allows a list but no single text or path, so that ``a,b`` can only be a list of two."""
     return tuple in _kinds(field) and not {str, Path} & _kinds(field)
 
 
 def takes_none(field: FieldInfo) -> bool:
-    """Whether a field may be without a value, and takes no text or path, so that ``none`` can only mean that."""
+    """Whether a field allows None but no text or path, so that ``none`` can only mean None."""
     return type(None) in _kinds(field) and not {str, Path} & _kinds(field)
 
 
 def takes_truth(field: FieldInfo) -> bool:
-    """Whether a field takes true and false, itself or in a mapping."""
+    """Whether a field allows true and false, itself or in a mapping."""
     return bool({bool, dict} & _kinds(field))
 
 
 def takes_mapping(field: FieldInfo) -> bool:
-    """Whether a field takes a mapping, whose entries can be set one by one."""
+    """Whether a field allows a mapping, whose entries can be set individually."""
     return dict in _kinds(field)
 
 
 def _kinds(field: FieldInfo) -> set[Any]:
-    """Return the types that a field takes, lists and mappings without their entries' types."""
+    """Return the types that a field allows, lists and mappings without their entries' types."""
     return {get_origin(kind) or kind for kind in _alternatives(field.annotation)}
 
 

@@ -24,28 +24,28 @@ class CorpusSettings(Section):
                           "mapping by their names, a list in the order of the names, or one folder with a sub-folder "
                           "for each, named after it")
     train: tuple[str, ...] | None = Field(
-        None, description="for several corpora those to train on; the others are only tested; default: all")
+        None, description="of several corpora those to train on; the others are only tested; default: all")
     labels: tuple[str, ...] | None = shared(None,
-        "emotions to learn, in order; default: all of the corpus, sorted, for several corpora those in all; where each "
-        "peer has recordings of its own, those of all peers")
+        "emotions to learn, in order; default: all of the corpus, sorted; for several corpora, those that all have; if "
+        "each peer has recordings of its own, those of all peers together")
     map: dict[str, str] = Field(
         {}, description="this peer's emotions to count as another: {calm: neutral, excitement: happiness} or "
                         "calm=neutral,excitement=happiness")
     split: str = Field(
         "auto", description="auto, loso, emobox, group:K, speakers:A+B, none, each (several corpora, each by its own "
                             "default), corpus:NAME or language:NAME (test on that one, train on the others; without a "
-                            "name, on each in turn), sentence:K or sentence:K:SPLIT (the folds of a split of speakers "
+                            "name, test on each in turn), sentence:K or sentence:K:SPLIT (the folds of a speaker split "
                             "by K groups of sentences, so that neither speaker nor sentence is trained on); auto: loso "
                             "for emodb, emobox for ravdess, each for several corpora, group:4 for most others")
     fold: int = Field(0, ge=0, description="which fold of the split is held out for testing")
     partition: str = Field(
-        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least LEAST clips a peer), corpus or "
-                            "language (each peer's clips are of one, with whole speakers; the number of peers for each "
-                            "follows its number of clips, or is equal with corpus:even), or own (all clips are this "
-                            "peer's); auto: corpus for several corpora, else speaker")
+        "auto", description="auto, speaker, iid, dirichlet:ALPHA[:LEAST] (at least LEAST clips per peer), corpus or "
+                            "language (each peer has whole speakers of one corpus or language; the number of peers of "
+                            "each is proportional to its clips, or equal with corpus:even), or own (all clips belong "
+                            "to this peer); auto: corpus for several corpora, else speaker")
     seed: int = Field(0, ge=0, description="seed of the synthetic corpus")
     scale: tuple[float, float] | None = shared(None,
-        "lowest and highest value of the corpus's arousal, valence and dominance, which are mapped to -1 and 1; "
+        "lowest and highest value of arousal, valence and dominance in the corpus, which are mapped to -1 and 1; "
         "default: the corpus's own (iemocap: 1 and 5), else -1 and 1")
 
     @field_validator("data")
@@ -60,7 +60,7 @@ class CorpusSettings(Section):
     @field_validator("map", mode="before")
     @classmethod
     def _merges(cls, merges: Any) -> Any:
-        """Read ``calm=neutral,excitement=happiness`` too."""
+        """Accept ``calm=neutral,excitement=happiness`` too."""
         several = listed(merges) if isinstance(merges, str) else merges
         if not isinstance(several, (list, tuple)) or not all(isinstance(pair, str) for pair in several):
             return merges

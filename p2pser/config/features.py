@@ -1,4 +1,4 @@
-"""The settings of features: what a model sees of a clip."""
+"""The settings of features."""
 
 from __future__ import annotations
 
@@ -14,56 +14,54 @@ from p2pser.config.section import Section, shared
 
 
 class FeatureSettings(Section):
-    """What a model sees of a clip."""
+    """The features of a clip, which are the model's input."""
 
     kind: str = shared(
-        "functionals", "one vector a clip: functionals, covariance (how contours move together) and dynamics (how each "
-                       "moves; both to be joined to functionals), "
-                       "egemaps, compare (openSMILE's eGeMAPSv02 and ComParE 2016), ssl (a speech encoder's mean), "
-                       "words, sentences (what is said, by the manifest's transcripts: hashed n-grams, a text encoder; "
-                       "to be joined to a voice), "
-                       "encoder-states (an encoder's states, for model.name=adapter); a "
-                       "matrix, bands by frames: logmel, mfcc, chroma, contours (those behind "
-                       "functionals); a kind of an installed package; several of one "
-                       "form joined by + (functionals+covariance, mfcc+chroma); default ssl where "
+        "functionals", "one vector per clip: functionals, covariance (how contours move together) and dynamics (how "
+                       "each moves; both to be joined to functionals), egemaps, compare (openSMILE's eGeMAPSv02 and "
+                       "ComParE 2016), ssl (a speech encoder's mean), words, sentences (of the manifest's "
+                       "transcripts: hashed n-grams, a text encoder; to be joined to features of the voice), "
+                       "encoder-states (an encoder's states, for model.name=adapter); a matrix, bands by frames: "
+                       "logmel, mfcc, chroma, contours (those behind functionals); a kind of an installed package; "
+                       "several of one form joined by + (functionals+covariance, mfcc+chroma); default: ssl if "
                        "features.encoder is set")
     parameters: dict[str, float | int | str | bool] = shared(
-        {}, "a kind's own hyper-parameters, by name (p2pser features lists them); the rest by default")
+        {}, "the kind's own hyper-parameters, by name (p2pser features lists them); unset ones have their defaults")
     sample_rate: int = shared(16000, "samples per second after resampling [Hz]", ge=8000, le=48000)
     level: Literal["none", "peak"] | float = shared(
-        "none", "level that each clip is scaled to first: none (as recorded), peak (largest sample at full scale), or "
+        "none", "level to which each clip is scaled first: none (as recorded), peak (largest sample at full scale), or "
                 "an RMS level [dBFS, below 0]")
     trim: float | None = shared(
         None, "cut silence off both ends of each clip first: frames this far below its loudest frame [dB]; none: off",
         ge=5, le=100)
     n_mels: int = shared(64, "mel bands", ge=8, le=256)
     n_mfcc: int = shared(20, "cepstral coefficients", ge=8, le=64)
-    deltas: int = shared(2, "orders of differences that follow the cepstrum in mfcc matrices", ge=0, le=2)
+    deltas: int = shared(2, "orders of differences over time that follow the cepstrum in mfcc matrices", ge=0, le=2)
     seconds: float = shared(3.0, "length to which matrices are cut or padded [s]", gt=0.1, le=30)
     hop: float = shared(0.01, "time from one frame of a matrix to the next [s]", ge=0.005, le=0.1)
     encoder: str | None = Field(
         None, description="the speech encoder of ssl: a Hugging Face name (facebook/hubert-base-ls960), a folder that "
                           "holds one, or NAME@IDENTITY as cards and invitations name it; peers compare its content, "
-                          "not its place")
+                          "not its location")
     revision: str | None = Field(
-        None, description="branch, tag or commit of an encoder by name; default its main branch")
+        None, description="branch, tag or commit of an encoder by name; default: its main branch")
     text_encoder: str | None = Field(
         None, description="the text encoder of sentences: a folder that holds one, a Hugging Face name, or "
                           "NAME@IDENTITY, as for encoder")
     layer_weights: tuple[float, ...] = shared(
-        (), "weight of each of the encoder's layers, its input first, in one mean over layers (a,b,c or [a, b, c]); "
-            "default: no mean, but the layers at a third, half and two thirds of its depth side by side")
+        (), "weight of each of the encoder's layers, its input first, in a mean over layers (a,b,c or [a, b, c]); "
+            "default: no mean, but the layers at a third, half and two thirds of its depth, joined")
     normalise: Literal["auto", "none", "global", "speaker", "public"] = shared(
-        "auto", "statistics that features are scaled by: none, global (of all peers' training clips, by gossip), "
-                "speaker (each speaker's own, transductive), public (of the synthetic corpus, which every site makes "
-                "alike, so that none of its own are sent); auto: speaker for vectors where all speakers are named, "
+        "auto", "statistics by which features are scaled: none, global (of all peers' training clips, by gossip), "
+                "speaker (each speaker's own, transductive), public (of the synthetic corpus, which is equal at every "
+                "site, so that no site sends statistics); auto: speaker for vectors if all speakers are named, "
                 "peers hold whole speakers, and each speaker's clips are spread over the emotions, else global; peers "
                 "with recordings of their own agree on it")
 
     @model_validator(mode="before")
     @classmethod
     def _of_an_encoder(cls, given: Any) -> Any:
-        """An encoder alone says what is wanted of it."""
+        """Choose ssl if an encoder is given without a kind."""
         if isinstance(given, Mapping) and given.get("encoder") not in (None, "none") and "kind" not in given:
             return {**given, "kind": "ssl"}
         return given
@@ -92,7 +90,7 @@ class FeatureSettings(Section):
     @classmethod
     def _of_the_kinds(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         kind = info.data.get("kind")
-        if not parameters or kind is None:  # a wrong kind has its own message
+        if not parameters or kind is None:  # an invalid kind has its own message
             return parameters
         types = {name: type_ for part in kind.split("+") for name, type_ in FEATURES[part].own_parameters().items()}
         for name in parameters:
@@ -129,7 +127,7 @@ class FeatureSettings(Section):
 
     @property
     def form(self) -> Literal["vector", "matrix", "states"]:
-        """What a clip's features are: a vector, a matrix, or a vector with a speech encoder's states attached."""
+        """The form of a clip's features: a vector, a matrix, or a vector with a speech encoder's states attached."""
         if FEATURES[self.kinds[0]].attached:
             return "states"
         return "vector" if self.vector else "matrix"

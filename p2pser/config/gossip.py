@@ -1,4 +1,4 @@
-"""The settings of how peers mix."""
+"""The settings of gossip."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from p2pser.config.section import Section, shared
 
 
 class GossipSettings(Section):
-    """How peers mix."""
+    """How peers mix their parameters."""
 
     algorithm: str = shared("dfedavg", "gossip algorithm")
     parameters: dict[str, float | int | str | bool] = shared(
-        {}, "the algorithm's own hyper-parameters, by name (p2pser algorithms lists them); the rest by default")
+        {}, "the algorithm's own hyper-parameters, by name (p2pser algorithms lists them); unset ones have their "
+            "defaults")
     weighting: Literal["uniform", "clips"] = shared(
-        "uniform", "uniform: every peer counts the same (Metropolis-Hastings); clips: in proportion to its clips")
+        "uniform", "weights of W. uniform: every peer counts equally (Metropolis-Hastings); clips: in proportion to "
+                   "its clips")
     share: tuple[str, ...] = shared(("all",),
-        "which parameters are mixed, the others never leave their peer: all; body: all but the head (the last layer); "
-        "upper: all but the first layer; or patterns of their names, such as hidden.0.*,head.*", min_length=1)
-    consensus_tolerance: float = shared(1e-7, "relative difference between any two peers at the end", gt=1e-14, lt=1)
-    max_consensus_exchanges: int = shared(2000, "exchanges after which the final consensus is given up", ge=1)
+        "parameters that are mixed; the others never leave their peer. all; body: all except the head (the last "
+        "layer); upper: all except the first layer; or patterns of their names, such as hidden.0.*,head.*",
+        min_length=1)
+    consensus_tolerance: float = shared(
+        1e-7, "largest relative difference between any two peers at the end", gt=1e-14, lt=1)
+    max_consensus_exchanges: int = shared(2000, "most exchanges of the final consensus", ge=1)
 
     @field_validator("algorithm")
     @classmethod

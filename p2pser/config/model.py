@@ -21,13 +21,13 @@ MOVED = {
     "trees_lambda": ("xgb", "reg_lambda"), "trees_subsample": ("xgb", "subsample"),
     "trees_columns": ("xgb", "columns"), "trees_held": ("xgb", "held"),
 }
-"""Old name of a setting of ``model`` -> the family that it belongs to, and its name in ``model.parameters``."""
+"""Old name of a setting of ``model`` -> its family, and its name in ``model.parameters``."""
 
 MOST_PEERS = 100_000
-"""Number of peers for which widths are given, at most."""
+"""Largest number of peers in a list of widths."""
 
 HIDDEN, STRIDE = (128,), 3
-"""Widths of the hidden layers, and frames of a step, where the family has no default of its own."""
+"""Widths of the hidden layers, and frames of a step, if the family has no other defaults."""
 
 
 def _hidden(others: dict[str, Any]) -> tuple[int, ...]:
@@ -47,26 +47,27 @@ class ModelSettings(Section):
 
     name: str = shared("mlp", "the family (p2pser models lists them)")
     parameters: dict[str, float | int | str | bool | None] = shared(
-        {}, "the family's own hyper-parameters, by name (p2pser models NAME lists them); the rest by default")
+        {}, "the family's own hyper-parameters, by name (p2pser models NAME lists them); unset ones have their "
+            "defaults")
     hidden: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = shared(
-        _hidden, "widths of the hidden layers: units, channels of the blocks of a convolutional network, both for crnn "
-                 "(the last width is the recurrent layer's); the default depends on the family")
+        _hidden, "widths of the hidden layers: units, channels of the blocks of a convolutional network, or both for "
+                 "crnn (the last width is the recurrent layer's); the default depends on the family")
     dropout: float = shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
     kernel_size: int = shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
-    stride: int = shared(_stride, "frames whose mean is one step of a network over time; the default depends on the "
-                                  "family", ge=1, le=100)
+    stride: int = shared(_stride, "frames that are averaged to one step of a network over time; the default depends on "
+                                  "the family", ge=1, le=100)
     bidirectional: bool = shared(True, "recurrent layers read a clip in both directions")
     width: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="share of the hidden units that a peer has, in (0, 1]: its network is a part "
-                "of the whole one. One number is this peer's width (in simulate, compare and demo the width of all "
-                "peers), several are those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
+                "of the whole one. One number is this peer's width (in simulate, compare and demo that of all peers), "
+                "several are those of peers 0, 1, ...: 0.25*4,0.5*2,1*2")
     rescale: bool = shared(False, "multiply the hidden activations of a network of width w by 1 / w (HeteroFL); in "
                                    "our experiments wide networks beside narrow ones were better without")
 
     @field_validator("width", mode="before")
     @classmethod
     def _widths(cls, widths: Any) -> Any:
-        """Read a number, or ``0.25*4,0.5*2,1*2``: four peers of width 0.25, two of 0.5, two of 1."""
+        """Accept a number, or ``0.25*4,0.5*2,1*2``: four peers of width 0.25, two of 0.5, two of 1."""
         if isinstance(widths, (int, float)):
             return (widths,)
         if not isinstance(widths, (str, list, tuple)):
@@ -100,8 +101,8 @@ class ModelSettings(Section):
     @field_validator("parameters", mode="after")
     @classmethod
     def _of_the_family(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Check the family's hyper-parameters, and complete them by its defaults."""
-        if "name" not in info.data:  # a wrong name has its own message
+        """Check the family's hyper-parameters, and complete them with its defaults."""
+        if "name" not in info.data:  # an invalid name has its own message
             return parameters
         name = info.data["name"]
         try:
@@ -112,9 +113,9 @@ class ModelSettings(Section):
 
 
 def family_defaults(family: str, section: str, given: Section) -> dict[str, Any]:
-    """Return the family's defaults of a section's fields that were not set.
+    """Return the family's defaults of a section's fields that are not set.
 
-    A family's learning rate is for its own optimiser: with another one it does not count.
+    A family's learning rate is for its own optimiser: with another optimiser it is not used.
     """
     fields = {path.partition(".")[2]: value for path, value in FAMILIES[family].defaults.items()
               if path.startswith(section + ".")}

@@ -1,4 +1,4 @@
-"""The packages that a run uses of others: those of its plug-ins."""
+"""The packages of a run's plug-ins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from p2pser.config import Config
 
 
 def plugins(config: Config) -> dict[str, str]:
-    """Return the package and version of everything that this run uses of other packages, for HELLO."""
+    """Return the package and version of each plug-in that this run uses, for HELLO."""
     compressor = config.gossip.parameters.get("compressor")
     used = [(registries.ALGORITHMS, config.gossip.algorithm), (registries.FAMILIES, config.model.name),
             *((registries.FEATURES, kind) for kind in config.features.kinds),

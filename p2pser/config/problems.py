@@ -1,4 +1,4 @@
-"""Wrong settings in one sentence of ours: never the validator's words."""
+"""Errors in settings as one sentence, without the validator's own wording."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHORT = reprlib.Repr()
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting of a model: its name with its sections (``training.lr``), and its field."""
+    """Yield the full name (``training.lr``) and the field of every setting of a model."""
     for name, field in model.model_fields.items():
         section = _section_of(field)
         if section is None:
@@ -28,13 +28,13 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the section that a field holds; None for a setting."""
+    """Return the section of a field; None for a setting."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def validated(model: type[M], tree: Any) -> M:
-    """Return the validated settings of a mapping. Raises ValueError, whose message is a sentence of ours."""
+    """Return the validated settings of a mapping. Raises ValueError with one sentence."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -42,7 +42,7 @@ def validated(model: type[M], tree: Any) -> M:
 
 
 def section(model: type[M], **values: Any) -> M:
-    """Return a section with these values. Raises ConfigError, in a sentence of ours, where one does not fit."""
+    """Return a section with these values. Raises ConfigError, with one sentence, where a value is invalid."""
     try:
         return validated(model, values)
     except ValueError as error:
@@ -50,13 +50,9 @@ def section(model: type[M], **values: Any) -> M:
 
 
 def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
-    """Return what is wrong first: ``"training.lr = -1: must be a number above 0"``.
+    """Return the first error as a sentence: ``"training.lr = -1: must be a number above 0"``.
 
-    Parameters
-    ----------
-    error : what validating ``tree`` raised.
-    model : the model that ``tree`` was validated against.
-    tree : the wrong settings.
+    error : raised by the validation of ``tree`` against ``model``.
     """
     first = error.errors()[0]
     place = _place(model, tree, first["loc"])
@@ -64,7 +60,7 @@ def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
     if first["type"] in ("extra_forbidden", "invalid_key"):
         unknown = ".".join(str(part) for part in first["loc"] if part != "[key]")
         return f"there is no setting {unknown!r}{nearest(unknown, dict(settings_of(model)))}"
-    if first["type"] == "value_error":  # a sentence of our own
+    if first["type"] == "value_error":  # raised by a validator of p2pser
         own = str(first.get("ctx", {}).get("error") or first["msg"].removeprefix("Value error, "))
         return f"{path} = {_shown(place.value)}: {own}" if place.field else f"{path}: {own}" if path else own
     if place.field is None:
@@ -77,7 +73,7 @@ def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it was given, shortened where it is long or deep."""
+    """Return a value as text, shortened if it is long or deep."""
     return repr(value) if isinstance(value, (str, int, float)) else _SHORT.repr(value)
 
 
@@ -89,7 +85,7 @@ class _Place(NamedTuple):
 
 
 def _place(model: type[BaseModel], tree: Any, location: tuple[int | str, ...]) -> _Place:
-    """Return the setting, or the section, in which an error lies."""
+    """Return the setting, or the section, at the location of an error."""
     path: list[str] = []
     for part in location:
         field = model.model_fields.get(str(part))

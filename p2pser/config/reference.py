@@ -1,4 +1,4 @@
-"""Every setting with its default, unit and meaning: what ``p2pser settings`` and the documentation print."""
+"""Every setting with its default, unit and meaning, for ``p2pser settings`` and the documentation."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ UNIT = re.compile(r"\s*\[(s|ms|Hz|B|dB|dBFS[^\]]*|semitones|their standard devia
 OWNERS: tuple[tuple[str, str, Registry[Any]], ...] = (
     ("gossip", "algorithm", registries.ALGORITHMS), ("gossip", "parameters.compressor", registries.COMPRESSORS),
     ("model", "name", registries.FAMILIES), ("features", "kind", registries.FEATURES))
-"""Settings that name a thing with hyper-parameters of its own: section, field, and the registry of the things."""
+"""Settings that name a thing with its own hyper-parameters: section, field, and the registry of the things."""
 
 
 def reference(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Return a description of every setting of a run and of every hyper-parameter that is registered.
+    """Return a description of every setting of a run and of every registered hyper-parameter.
 
     Returns
     -------
     A list of mappings, all plain data, with the keys
 
     * ``name``: ``training.lr``; ``section``: ``training``, or ``""`` for settings of the run itself;
-    * ``only_with``: the setting that a hyper-parameter belongs to (``gossip.algorithm=fedopt``), or ``""``;
-    * ``default``; ``families``: the defaults of families of models that have another;
-    * ``takes``: the allowed values in words; ``unit``: ``""`` where there is none; ``meaning``;
-    * ``shared``: whether all peers must have it equal.
+    * ``only_with``: the setting to which a hyper-parameter belongs (``gossip.algorithm=fedopt``), or ``""``;
+    * ``default``; ``families``: the defaults of model families that differ from it;
+    * ``takes``: the allowed values in words; ``unit``: ``""`` if there is none; ``meaning``;
+    * ``shared``: whether it must be equal at all peers.
     """
     entries = [_setting(path, field) for path, field in settings_of(model)]
     sections: dict[str, list[dict[str, Any]]] = {}

@@ -1,4 +1,4 @@
-"""A group of settings, and the mark of those that all peers must have equal."""
+"""A group of settings, and the mark of settings that must be equal at all peers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from p2pser.config.constraints import expected, holds_list, takes_none, takes_tr
 S = TypeVar("S", bound="Section")
 
 SHARED: dict[str, Any] = {"shared": True}
-"""Marks a field that all peers must have equal (``json_schema_extra``)."""
+"""Marks a field that must be equal at all peers (``json_schema_extra``)."""
 
 
 def at_home(path: Path) -> Path:
-    """Return a path with ``~`` replaced by the home. Raises ValueError where it cannot be one."""
+    """Return a path with ``~`` replaced by the home folder. Raises ValueError where it is invalid."""
     if "\0" in str(path):
         raise ValueError("must be a path, and holds a character 0")
     try:
@@ -28,13 +28,13 @@ def at_home(path: Path) -> Path:
 
 
 UserPath: TypeAlias = Annotated[Path, AfterValidator(at_home)]
-"""A path as a user writes it: ``~`` is the home."""
+"""A path in which ``~`` is the home folder."""
 
 
 def shared(default: Any, description: str, **limits: Any) -> Any:
-    """Return a field that all peers must have equal.
+    """Return a field that must be equal at all peers.
 
-    default: a value, or a function that makes it from the fields before this one.
+    default: a value, or a function that computes it from the fields before this one.
     """
     if callable(default):
         return Field(default_factory=default, description=description, json_schema_extra=SHARED, **limits)
@@ -49,7 +49,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Read ``a,b`` as the list [a, b], one value as a list of one, and ``none`` as no value."""
+        """Accept ``a,b`` as the list [a, b], one value as a list of one, and ``none`` as None."""
         field = cls.model_fields[str(info.field_name)]
         if isinstance(value, bool) and not takes_truth(field):
             raise ValueError(f"must be {expected(field)}")  # True would count as 1
@@ -64,9 +64,9 @@ class Section(BaseModel):
 
 
 def with_defaults(section: S, defaults: Mapping[str, Any]) -> S:
-    """Return the section with other defaults for fields that were not set. They stay unset.
+    """Return the section with these defaults for its unset fields, which stay unset.
 
-    Raises ValidationError where a default does not fit its field.
+    Raises ValidationError where a default is invalid.
     """
     if not defaults:
         return section

@@ -26,13 +26,13 @@ class TrainingSettings(Section):
         False, "a peer's loss leaves out the emotions of which it has no clip, so that it does not unlearn what other "
                "peers have learned of them")
     fairness: Literal["none", "speaker", "sex", "language"] = shared(
-        "none", "whose loss counts more where it is high: a group's, that is the clips of one speaker, sex or language "
-                "at a peer")
+        "none", "groups whose clips have a larger weight if their loss is high: a group is the clips of one speaker, "
+                "sex or language at a peer")
     fairness_strength: float = shared(
-        1.0, "how steeply the weights of groups rise with their loss: from e^-strength where nothing is lost to "
-             "e^strength where it is guessed", gt=0, le=5)
+        1.0, "how steeply the weight of a group rises with its loss: from e^-strength at a loss of 0 to e^strength at "
+             "the loss of a guess", gt=0, le=5)
     soft_labels: bool = shared(
-        False, "learn the shares of listeners who chose each emotion, where the corpus has them (crema-d, emodb)")
+        False, "learn the shares of listeners who chose each emotion, if the corpus has them (crema-d, emodb)")
     rounds: int = shared(40, "communication rounds", ge=0, le=10**9)
     local_steps: int = shared(5, "optimiser steps between two exchanges", ge=1, le=10**9)
     batch_size: int = shared(16, "clips per step", ge=1, le=10**6)
@@ -48,16 +48,17 @@ class TrainingSettings(Section):
     label_smoothing: float = shared(0.1, "share of the target that is spread over all classes", ge=0, lt=1)
     held_out: float = shared(
         0.0, "share of the speakers (at least one) whose clips are held out of training: on them the peers calibrate "
-             "the model's probabilities and its sets of emotions after the final consensus; where each peer has one "
-             "speaker, whole peers hold out all; 0: none, and no calibration", ge=0, le=0.5)
+             "the model's probabilities and its sets of emotions after the final consensus; if each peer has one "
+             "speaker, whole peers hold out all clips; 0: none, and no calibration", ge=0, le=0.5)
     fine_tune: int = Field(
-        0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model beside "
-                             "the common one")
+        0, ge=0, description="steps on the peer's own clips after the final consensus, for a personal model in "
+                             "addition to the common one")
     fine_tune_lr: float = Field(0.01, gt=0, le=1000, description="learning rate of fine_tune")
     at_once: int = Field(
-        0, ge=0, le=10**6, description="peers of a simulation that take their local steps at once, as far as their "
-                                       "network can; 1: one after another; 0: the fastest, by a short measurement")
+        0, ge=0, le=10**6, description="number of simulated peers that take their local steps at the same time, if "
+                                       "their network can; 1: one after another; 0: the fastest, by a short "
+                                       "measurement")
     device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="where simulated peers take their local steps, as far as their network can take those of "
-                           "several peers at once; exchanges and evaluations stay on the processor")
+        "cpu", description="device on which simulated peers take their local steps, if their network can take those of "
+                           "several peers at the same time; exchanges and evaluations stay on the CPU")
     threads: int = Field(1, ge=1, le=4096, description="torch threads of one peer process")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.paths import expanded
 from p2pser.base.registries import CORPORA
 from p2pser.corpora import folder
 from p2pser.corpora.adapter import Adapter
@@ -68,7 +69,7 @@ def load(name: str, data: Path | str | None, *, seed: int = 0) -> Corpus:
     if data is None:
         what = "CSV" if name == "manifest" else "folder"
         raise CorpusError(f"the corpus {name} needs its recordings: name their {what} with --data")
-    data = Path(data).expanduser()
+    data = expanded(data)
     if name == "auto":
         name = recognise(data)
         return _noting_names(_load(name, data, variant), data, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from p2pser.base.paths import expanded
 from p2pser.corpora.adapter import Adapter
 from p2pser.corpora.files import recordings
 from p2pser.corpora.loading import MANY, NOTICED, adapter, counts, folders_tell_more, load, noticed
@@ -20,7 +21,7 @@ def survey(data: Path) -> tuple[list[Corpus], list[tuple[Path, str]]]:
 
     Raises CorpusError where nothing is recognised.
     """
-    data = data.expanduser()
+    data = expanded(data)
     if not data.is_dir() or (data / "manifest.csv").is_file():
         return [load("auto", data)], []
     matching, files = counts(data)

@@ -36,8 +36,8 @@ def export(run: Path, to: str, out: Path | None = None) -> tuple[Path, dict[int,
     place.mkdir(parents=True, exist_ok=True)
     if to == "csv":
         return place / CSV, _to_csv(seen, place / CSV)
-    state = read_json(place / STATE) or {"run": seen.name, "peers": {}}
-    if not (isinstance(state, dict) and state.get("run") == seen.name and isinstance(state.get("peers"), dict)):
+    state = read_json(place / STATE, dict) or {"run": seen.name, "peers": {}}
+    if not (state.get("run") == seen.name and isinstance(state.get("peers"), dict)):
         raise ConfigError(f"{place} holds the export of another run: choose another folder (--out)")
     written = {}
     for peer in seen.peers:
@@ -84,8 +84,7 @@ def _news(run: str, peer: PeerView, known: object) -> News:
 
 
 def _settings(peer: PeerView) -> dict[str, Any]:
-    document = read_json(peer.folder / names.RUN)
-    settings = document.get("settings") if isinstance(document, dict) else None
+    settings = (read_json(peer.folder / names.RUN, dict) or {}).get("settings")
     return settings if isinstance(settings, dict) else {}
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from p2pser.base.atomic import new_file
 from p2pser.base.documents import read_text
 from p2pser.base.errors import ConfigError, P2PSERError, in_one_line
-from p2pser.base.paths import cache_folder
+from p2pser.base.paths import cache_folder, expanded
 from p2pser.features import cache, levels
 from p2pser.features.kind import Array
 
@@ -71,7 +71,7 @@ def folder(encoder: str, revision: str | None, form: Form = SPEECH) -> Path:
 
     Raises ConfigError where they are not available, or the folder holds no encoder.
     """
-    local, known = Path(encoder).expanduser(), IDENTIFIED.fullmatch(encoder)
+    local, known = expanded(encoder), IDENTIFIED.fullmatch(encoder)
     if local.is_dir():
         path = local
     elif known is not None:
@@ -91,7 +91,7 @@ def folder(encoder: str, revision: str | None, form: Form = SPEECH) -> Path:
 
 def form_of(encoder: str) -> Form:
     """Return of what form the encoder in a folder is: TEXT where it has a tokenizer alone, else SPEECH."""
-    place = Path(encoder).expanduser()
+    place = expanded(encoder)
     return TEXT if _complete(place, TEXT) and not _complete(place, SPEECH) else SPEECH
 
 
@@ -109,7 +109,7 @@ def portable(encoder: str, revision: str | None, form: Form = SPEECH) -> str:
     NAME is empty where the encoder was given by its folder: no path of this machine is disclosed.
     """
     known = IDENTIFIED.fullmatch(encoder)
-    local = known is None and Path(encoder).expanduser().is_dir()
+    local = known is None and expanded(encoder).is_dir()
     name = known["name"] if known is not None else "" if local else encoder
     return f"{name}@{identity(folder(encoder, revision, form), form)}"
 
@@ -124,10 +124,10 @@ def find(wanted: str, form: Form = SPEECH) -> Path | None:
         used = Path(json.loads((cache_folder() / "encoders" / f"{wanted}.json").read_text(encoding="utf-8")))
         if _holds(used, wanted, form):
             return used
-    named = [Path(each).expanduser() for each in os.environ.get("P2PSER_ENCODERS", "").split(os.pathsep) if each]
+    named = [expanded(each) for each in os.environ.get("P2PSER_ENCODERS", "").split(os.pathsep) if each]
     hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub")
     places = [*named, *(path for each in named for path in sorted(each.glob("*"))),
-              *sorted(hub.expanduser().glob("models--*/snapshots/*"))]
+              *sorted(expanded(hub).glob("models--*/snapshots/*"))]
     return next((path for path in places if _holds(path, wanted, form)), None)
 
 

@@ -66,7 +66,7 @@ class AsynchronousDriver:
         state : the peer's state at the beginning of round ``start``.
         local : the local work; it must call ``local_step`` after each step.
         start : the first round.
-        before_round, after_round : called with the round and the state, as in ``run.rounds.run``.
+        before_round, after_round : called with the round and the state, as in ``run.rounds.LockStep``.
 
         Returns
         -------

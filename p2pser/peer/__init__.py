@@ -1,1 +1,1 @@
-"""The process of one peer: its run, its checkpoints, and what it tells."""
+"""The process of one peer: its run, its checkpoints, and its reports."""

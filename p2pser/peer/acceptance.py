@@ -1,17 +1,18 @@
-"""What a site makes of an invitation: its settings, its key, and what is to be mended before it can take part."""
+"""A site that is invited to a run: its settings, its key, and what it must correct before it can take part."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from p2pser.base.atomic import new_file
 from p2pser.base.documents import as_yaml
 from p2pser.base.errors import ConfigError
+from p2pser.base.paths import expanded
 from p2pser.config import Config
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.gossip.mode import by_mode, what_neighbours_learn
@@ -27,7 +28,7 @@ SITE_KEY = "peer.key"
 
 @dataclass(frozen=True)
 class Site:
-    """A site that is invited: its folder and settings, what was found there, and what it should know of the run."""
+    """An invited site: its folder and settings, the results of its checks, and what it should know of the run."""
 
     folder: Path
     config: Config
@@ -36,28 +37,28 @@ class Site:
 
 
 def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Site:
-    """Return what an invitation means at this site; nothing is written.
+    """Return this site as an invitation describes it; nothing is written.
 
-    folder : of the site's files. data : its recordings, or ``none``. own : its settings, ``section.field=value``, of
-    which none may be one that all sites share.
+    folder : for the site's files. data : its recordings, or ``none``. own : its settings, ``section.field=value``; none
+    of them may be a setting that all sites must have equal.
 
     Raises ConfigError where a setting is wrong.
     """
     common = one.config()
     relays = str(data) == NO_CLIPS
-    where = data.expanduser().absolute()
-    place = {"corpus.name": NO_CLIPS if relays else "auto", **({} if relays else {"corpus.data": str(where)}),
+    place = {"corpus.name": NO_CLIPS if relays else "auto",
+             **({} if relays else {"corpus.data": str(expanded(data).absolute())}),
              "corpus.partition": "own", "corpus.split": "none", "network.secret_key": str(folder / SITE_KEY),
              "network.author": one.by, "peer.out": str(folder / "runs")}
     config = common.with_settings([*(f"{name}={as_yaml(value)}" for name, value in place.items()), *own])
-    theirs = config.shared()
+    shared = config.shared()
     for name, value in common.shared().items():
-        if theirs[name] != value:
+        if shared[name] != value:
             raise ConfigError(f"--set {name}: all sites must have this setting equal, and the invitation has "
                               f"{value!r}; ask its author to change it for all")
-    # As it will be when all have replied: each peer has a key.
+    # The topology once all sites have replied: each peer has a key.
     keyed = make().public
-    topology = one.graph_with({i: PeerEntry(key=keyed) for i in range(len(one.sites))})
+    topology = replace(one.graph(), peers={i: PeerEntry(key=keyed) for i in range(len(one.sites))})
     chosen, instead = by_mode(config, topology)
     algorithm = create(chosen.gossip.algorithm, chosen.gossip.parameters, chosen, topology)
     neighbours = ", ".join(f"{one.sites[j]} (peer {j})" for j in topology.neighbours(one.peer))
@@ -67,11 +68,11 @@ def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Si
 
 
 def accept(one: Invitation, site: Site, address: str | None, listen: str | None) -> dict[str, Any]:
-    """Write the site's key, run file and reply; return the reply. A key that is there already stays.
+    """Write the site's key, run file and reply; return the reply. An existing key stays.
 
-    address : where neighbours dial the site; None: as in its reply before, else this machine's.
+    address : where neighbours dial the site; None: that of its previous reply, else this machine's.
 
-    Raises ConfigError where an address is none, the folder belongs to another invitation, or it cannot be written.
+    Raises ConfigError where an address is invalid, the folder belongs to another invitation, or it cannot be written.
     """
     key = site.folder / SITE_KEY
     before = _reply_before(one, site.folder)
@@ -93,7 +94,7 @@ def accept(one: Invitation, site: Site, address: str | None, listen: str | None)
 
 
 def _reply_before(one: Invitation, folder: Path) -> Reply | None:
-    """Return the reply of an earlier call for this invitation."""
+    """Return the site's previous reply to this invitation; None where there is none."""
     path = folder / invitation.REPLY
     before = invitation.read_reply(path) if path.exists() else None
     if before is not None and before.code != one.code:

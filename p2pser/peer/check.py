@@ -1,4 +1,4 @@
-"""``p2pser peer --check``: look at this site, dial the neighbours, compare HELLOs, measure the links, and leave."""
+"""``p2pser peer --check``: check this site, dial the neighbours, compare HELLOs, measure the links, and leave."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from p2pser.peer.reach import Reach, look
 from p2pser.run.participant import Cohort
 
 PINGS = 5
-"""PINGs sent one after the other; the shortest round-trip time counts."""
+"""PINGs sent one after another; the shortest round-trip time counts."""
 BURST = 16
 """PINGs sent at once, with a payload, to measure the rate."""
 BURST_BYTES = 60_000
-"""Payload of each of them [B]."""
+"""Payload of each PING of the burst [B]."""
 ANSWER_TIMEOUT = 5.0
 """Seconds in which a neighbour must answer."""
 STAY = 3.0
 """Seconds for which a check stays after the last answer."""
 CHECK_INCARNATION = 2**32 - 1
-"""Incarnation of a checking process: its PINGs are no traffic of the peer whose id it uses."""
+"""Incarnation of a checking process, so that its messages are not taken for those of the running peer with its id."""
 AT_ONCE = 16
-"""Addresses that are dialled at once."""
+"""Addresses that are dialled at the same time."""
 
 
 def check(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
-    """Return what ``--check`` prints: ``fits``, what was found at this ``site``, and the ``neighbours``.
+    """Return what ``--check`` prints: ``fits``, the findings at this ``site``, and the ``neighbours``.
 
-    A neighbour answers if it is running, or checking at the same time. One that cannot be dialled must check from its
-    own side. The rate is that of acknowledged messages of 60 kB. ``fits``: nothing is to be mended here, and each
-    neighbour with an address fits. Raises ConfigError and TopologyError where there is no such peer, or no key of it.
+    A neighbour answers if it is running, or checking at the same time. A neighbour without an address must check from
+    its own side. The rate is that of acknowledged messages of 60 kB. ``fits``: nothing needs correction here, and each
+    neighbour with an address fits. Raises ConfigError and TopologyError where this peer does not exist or has no key.
 
-    timeout : seconds for which neighbours are waited for.
+    timeout : longest wait for the neighbours [s].
     """
     identity = identify(peer.config, peer.topology, peer.me)
     findings = own_checks.recordings(peer.config, peer.topology, peer.me)
@@ -58,12 +58,12 @@ def check(peer: Peer, timeout: float = ANSWER_TIMEOUT) -> dict[str, Any]:
         participant.examples.features.nbytes for participant in cohort.participants))
     findings += own_checks.machine(peer.config, address(peer.config, peer.topology, peer.me), row, clips)
     heard: dict[int, dict[str, Any]] = {}
-    silent = "the recordings or settings here are to be mended first, so nothing was compared"
+    silent = "the recordings or settings here must be corrected first, so nothing was compared"
     if cohort is not None:
         check = _Check(peer, identity, cohort, timeout)
         findings.append(check.port)
         heard = check.lines
-        silent = f"it listens, but no connection came about within {timeout:g} s: compare the keys in the topology " \
+        silent = f"it listens, but there was no connection within {timeout:g} s: compare the keys in the topology " \
                  "files, and check again"
     with ThreadPoolExecutor(AT_ONCE) as pool:
         lines = list(pool.map(lambda contact: heard.get(contact.peer) or _unheard(contact, silent),
@@ -87,7 +87,7 @@ def with_emotions(answer: events.Up | events.Refused, own: Collection[str], me: 
 
 
 class _Check:
-    """Hears the neighbours, and measures the link to each that fits. ``lines``: what was found, by neighbour."""
+    """Listens to the neighbours, and measures the link to each that fits. ``lines``: the findings by neighbour."""
 
     def __init__(self, peer: Peer, identity: Identity, cohort: Cohort, timeout: float) -> None:
         self._ours = replace(peer.hello(cohort, CHECK_INCARNATION), role="check")
@@ -112,7 +112,7 @@ class _Check:
             io.start()
             return io, Finding("port", str(error), fits=False)
         if listen is None:
-            return io, Finding("port", "none: this peer has the address none, so it dials its neighbours")
+            return io, Finding("port", "none: this peer has the address none, so it only dials its neighbours")
         return io, Finding("port", f"{io.endpoint} is free")
 
     def _made(self, listen: str | None) -> IOThread:
@@ -120,7 +120,7 @@ class _Check:
                         max_row_bytes=1 << 20)
 
     def _hear(self, deadline: float) -> None:
-        """Wait for answers, and then a little longer where a neighbour that only checks too is to find out as much."""
+        """Wait for answers, and then a little longer if a neighbour is checking too, so that its check can finish."""
         until, stay = deadline, 0.0
         while (event := self._next(until)) is not None:
             if isinstance(event, (events.Up, events.Refused)):
@@ -134,8 +134,7 @@ class _Check:
 
     def _line(self, contact: Contact, answer: events.Up | events.Refused) -> dict[str, Any]:
         j, at = contact.peer, "which dials us" if contact.address is None else f"at {contact.address}"
-        line = {"peer": j, "address": contact.address, "answers": True, "fits": False, "rtt_ms": None,
-                "rate_mb_s": None}
+        line = _line(contact, answers=True)
         if isinstance(answer, events.Refused):
             state = "wrong key" if answer.key else "does not fit"
             return {**line, "state": state, "sentence": f"peer {j} {at}: {state}: {answer.reason}"}
@@ -179,10 +178,15 @@ class _Check:
             return None
 
 
-def _unheard(contact: Contact, silent: str) -> dict[str, Any]:
-    """Return the line of a neighbour that has not answered. silent : a sentence where it listens all the same."""
-    line = {"peer": contact.peer, "address": contact.address, "answers": False, "fits": False, "rtt_ms": None,
+def _line(contact: Contact, *, answers: bool) -> dict[str, Any]:
+    """Return the line of a neighbour that does not fit, without a state."""
+    return {"peer": contact.peer, "address": contact.address, "answers": answers, "fits": False, "rtt_ms": None,
             "rate_mb_s": None}
+
+
+def _unheard(contact: Contact, silent: str) -> dict[str, Any]:
+    """Return the line of a neighbour that has not answered. silent : the explanation where a peer does listen there."""
+    line = _line(contact, answers=False)
     if contact.address is None:
         return {**line, "state": "dials us", "sentence":
                 f"peer {contact.peer} cannot be dialled, it dials us: check from its side, or at the same time"}

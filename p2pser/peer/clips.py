@@ -1,4 +1,4 @@
-"""The recordings that a peer trained on at its last start, by digest, so that the next one notices what has changed."""
+"""The recordings of a peer's last start, by digest, so that the next start notices which have changed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from p2pser.peer.telemetry import Telemetry
 from p2pser.run import checkpoint
 
 Known: TypeAlias = Mapping[str, list[str]]
-"""By a clip's path within its corpus: the digest of the recording, and that of its emotion and speaker."""
+"""Path of a clip within its corpus -> the digest of the recording, and that of its emotion and speaker."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How many clips are new, are gone, have other content, emotion or speaker, or only another path."""
+    """The number of clips that are new, gone, changed (in content, emotion or speaker) or renamed."""
 
     new: int = 0
     gone: int = 0
@@ -32,15 +32,15 @@ class Changes:
     renamed: int = 0
 
     def __str__(self) -> str:
-        """As in ``12 are new, 1 is gone``; empty where nothing has changed."""
+        """``12 are new, 1 is gone``; empty where nothing has changed."""
         return ", ".join(f"{number} {'is' if number == 1 else 'are'} {what}"
                          for what, number in asdict(self).items() if number)
 
 
 def known_now(federation: Federation, me: int) -> Known:
-    """Return the training clips of peer ``me``; {} where they are no recordings.
+    """Return the training clips of peer ``me``; {} where they are not recordings.
 
-    A recording is read only where the feature cache does not know its digest by size and time of change.
+    A recording is read only where the feature cache has no digest for its size and modification time.
     """
     corpus = federation.corpus
     if corpus.name == ARRAYS or not federation.held:
@@ -56,11 +56,11 @@ def _digest(path: Path) -> str:
     try:
         return content_digest(path)
     except OSError:
-        return ""  # it has gone since its features were read
+        return ""  # removed since its features were computed
 
 
 def changes(before: Known, now: Known) -> Changes:
-    """Return how the clips of now differ from those of before."""
+    """Return how the present clips differ from those of the last start."""
     both = before.keys() & now.keys()
     came, went = (Counter(tuple(clips[name]) for name in clips.keys() - both) for clips in (now, before))
     renamed = (came & went).total()
@@ -69,8 +69,8 @@ def changes(before: Known, now: Known) -> Changes:
 
 
 def require_consent(folder: PeerFolder, now: Known) -> None:
-    """Raise ConfigError where a recording that a person has withdrawn is there again under another name or speaker."""
-    withdrawn = set(read_json(folder.withdrawn_clips) or ())
+    """Raise ConfigError where a withdrawn recording is among the clips under another name or speaker."""
+    withdrawn = set(read_json(folder.withdrawn_clips, list) or ())
     for name, (digest, _) in now.items():
         if digest in withdrawn:
             raise ConfigError(f"{name} is a recording of a speaker who is forgotten (p2pser forget), under another "
@@ -78,8 +78,8 @@ def require_consent(folder: PeerFolder, now: Known) -> None:
 
 
 def notice(folder: PeerFolder, now: Known, me: int, telemetry: Telemetry, say: Callable[[str], None]) -> None:
-    """Tell how the clips have changed since the last start, and keep what they are now."""
-    before: Known | None = read_json(folder.clips)
+    """Report how the clips have changed since the last start, and write the present ones."""
+    before: Known | None = read_json(folder.clips, dict)
     if before == now:
         return
     if before is not None:
@@ -92,8 +92,8 @@ def notice(folder: PeerFolder, now: Known, me: int, telemetry: Telemetry, say: C
 
 
 def withdraw(folder: PeerFolder, federated: Mapping[str, str]) -> None:
-    """Leave recordings out of every later start, whatever their name: by path within their corpus, their digests."""
-    write_json(folder.withdrawn_clips, sorted({*(read_json(folder.withdrawn_clips) or ()), *federated.values()}),
-               mode=PRIVATE)
-    if (before := read_json(folder.clips)) is not None:
+    """Exclude recordings from every later start, under any name. federated : path within the corpus -> digest."""
+    withdrawn = read_json(folder.withdrawn_clips, list) or ()
+    write_json(folder.withdrawn_clips, sorted({*withdrawn, *federated.values()}), mode=PRIVATE)
+    if (before := read_json(folder.clips, dict)) is not None:
         write_json(folder.clips, {name: known for name, known in before.items() if name not in federated}, mode=PRIVATE)

@@ -1,4 +1,4 @@
-"""What a peer must not lose is written as soon as the disk takes it: it may be full, or read-only for a while."""
+"""Writing what a peer must not lose: while the disk is full or read-only, the write is repeated."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from p2pser.base.errors import P2PSERError
+from p2pser.base.paths import existing
 from p2pser.peer.reporter import Reporter
 
 PATIENCE, RETRY = 60.0, 3.0
-"""For how long a peer tries to write something, and how often [s]."""
+"""How long a peer tries to write something, and the time between two attempts [s]."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Disk:
-    """Writes, and where that fails tries again for ``PATIENCE`` seconds.
+    """Writes, and repeats a write that fails for ``PATIENCE`` seconds.
 
     Parameters
     ----------
     me : the peer's id.
-    reporter : tells that the peer waits, and why.
-    pause : waits for some seconds; may raise, which ends the waiting.
+    reporter : reports that the peer waits, and why.
+    pause : waits for some seconds; may raise an exception, which ends the wait.
     clock : returns the time [s].
     """
 
     def __init__(self, me: int, reporter: Reporter, pause: Callable[[float], None], clock: Callable[[], float]) -> None:
         self._me, self._reporter, self._pause, self._clock = me, reporter, pause, clock
         self.waits = False
-        """Whether something could not be written yet."""
+        """Whether the last write has not succeeded yet."""
 
     def write(self, what: str, path: Path, size: int, do: Callable[[], None]) -> None:
         """Call ``do``, which writes ``what`` of about ``size`` bytes at ``path``, until it raises no OSError.
@@ -62,11 +63,11 @@ class Disk:
 
 
 def _reason(error: OSError, path: Path, size: int) -> str:
-    """Return why a file cannot be written, and how many bytes are missing where the disk is full."""
+    """Return why a file cannot be written, with the bytes needed and free where the disk is full."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         try:
-            free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
+            free = shutil.disk_usage(existing(path)).free
         except OSError:
             return reason
         reason += f" (about {size:,} bytes are needed, {free:,} are free)"

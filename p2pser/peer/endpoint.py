@@ -1,7 +1,7 @@
-"""A few pages over HTTP, each made when it is asked for: what a monitoring system reads of a peer.
+"""A small HTTP server for monitoring systems, with a page for each path.
 
-One thread, with an event loop of its own, that touches neither the sockets nor the locks of the network. What clients
-can cost is bounded: the number of connections, their time, and the length of a request.
+One thread with its own event loop, which uses neither the sockets nor the locks of the network. The cost of clients is
+bounded: the number of connections, their duration, and the length of a request.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.hosts import EVERYWHERE
 
 PATIENCE = 5.0
-"""Time that a request and its answer may take [s]."""
+"""Longest duration of a request with its answer [s]."""
 LONGEST = 8192
-"""Size of a request [B]."""
+"""Largest size of a request [B]."""
 PAUSE = 1.0
-"""Time until it listens again where the process has no descriptor left [s]."""
+"""Pause before connections are accepted again when the process has no free descriptor [s]."""
 AT_ONCE = 16
-"""Connections at a time; one more takes the place of the oldest."""
+"""Most open connections; a further one replaces the oldest."""
 
 
 class Page(NamedTuple):
@@ -40,12 +40,12 @@ class Page(NamedTuple):
 
 
 class Endpoint:
-    """Serves pages while it is entered. A context manager, which closes all connections at its end.
+    """Serves pages. A context manager, which closes all connections at its end.
 
     Parameters
     ----------
-    host, port : where it listens; port 0: a free one.
-    pages : what makes the page of each path; called in this endpoint's thread.
+    host, port : the address to listen on; port 0: any free port.
+    pages : path -> function that makes its page, called in this endpoint's thread.
 
     Raises ConfigError where the address cannot be listened on.
     """
@@ -53,12 +53,12 @@ class Endpoint:
     def __init__(self, host: str, port: int, pages: Mapping[str, Callable[[], Page]]) -> None:
         self._host, self._pages = host, pages
         self._connections: list[asyncio.Task[None]] = []
-        """Those that are open, the oldest first."""
+        """The open connections, the oldest first."""
         try:
             name = "0.0.0.0" if host == EVERYWHERE else host.strip("[]")
-            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            # A name may stand for both families, and monitoring systems are configured with 127.0.0.1.
-            family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+            places = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            # A name may have addresses of both families; monitoring systems are configured with 127.0.0.1.
+            family, _, _, _, address = min(places, key=lambda place: place[0] != socket.AF_INET)
             self._socket = socket.create_server(address[:2], family=family)
         except (OSError, UnicodeError) as error:
             raise _unusable(host, port, error) from None
@@ -81,8 +81,8 @@ class Endpoint:
 
     def _main(self) -> None:
         try:
-            asyncio.run(self._serve())  # cancels the connections that are open at the end
-        except OSError as error:  # no descriptor is left for the event loop
+            asyncio.run(self._serve())  # at the end it cancels the open connections
+        except OSError as error:  # no free descriptor for the event loop
             self._failed.append(error)
             self._started.set()
 
@@ -104,12 +104,12 @@ class Endpoint:
             connection, _ = self._socket.accept()
         except (BlockingIOError, ConnectionError):
             return
-        except OSError:  # no descriptor is left
+        except OSError:  # no free descriptor
             self._loop.remove_reader(self._socket)
             self._loop.call_later(PAUSE, self._listen)
             return
         if len(self._connections) >= AT_ONCE:
-            self._connections.pop(0).cancel()  # a request is answered at once: the oldest has sent none
+            self._connections.pop(0).cancel()  # a request is answered immediately: the oldest has sent none
         task = self._loop.create_task(self._connected(connection))
         self._connections.append(task)
         task.add_done_callback(partial(self._ended, connection))

@@ -1,4 +1,4 @@
-"""How a peer gets into the run: from the start, from a checkpoint, or joining where its neighbours are."""
+"""How a peer enters the run: at the start, from a checkpoint, or by joining its neighbours."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from p2pser.wire.messages import Phase
 
 @dataclass(frozen=True)
 class Entry:
-    """With what a peer gets into the run.
+    """What a peer enters the run with.
 
-    call : what every peer brings. start : the first round. state : what it starts from; None: the initial parameters.
-    sums : (S,) of the statistics. joined : whether it has joined a run under way.
+    call : the roll call. start : the first round. state : the state at its start; None: the initial parameters.
+    sums : (S,) of the statistics. joined : whether the peer has joined a running run.
     """
 
     call: RollCall
@@ -45,11 +45,11 @@ class Entry:
 
 
 class Entrance:
-    """Gets a peer into the run. Parameters: those of its process.
+    """Brings a peer into the run. Parameters: those of its process.
 
     expected : after a change of the topology, the peers that were in the run before; None at a start.
-    scaling : knows how the run scales features, or finds it out.
-    labelling : finds out the emotions of the run; None: they are known.
+    scaling : agrees with the other peers on the scaling of features.
+    labelling : agrees with the other peers on the emotions; None: they are known.
     """
 
     def __init__(self, session: Session, mixer: NetworkMixer, joining: Joining, checkpoints: Checkpoints,
@@ -59,19 +59,19 @@ class Entrance:
         self.session, self.mixer, self.joining = session, mixer, joining
         self.checkpoints, self.reporter, self.me = checkpoints, reporter, mixer.me
         self._mute: set[int] = set()
-        """Neighbours that said they were at the run's end, made no progress there, and handed no model over."""
+        """The neighbours that reported the end of the run, made no progress there, and handed no model over."""
         self._unproven: set[int] = set()
-        """Neighbours that said they trained, and sent no state in time."""
+        """The neighbours that reported that they train, and sent no state in time."""
         network = session.config.network
         self._longest = math.inf if network.start_timeout is None else \
             network.start_timeout + LONGEST * network.round_timeout
-        """Seconds for which neighbours are believed that claim to be beyond the start, and send nothing that shows it.
+        """Longest wait for neighbours that report a later phase than the start without sending a state or a model [s].
         """
 
     def enter(self) -> Entry:
-        """Meet the neighbours, agree with them where to begin, and return that.
+        """Meet the neighbours, agree with them on the first round, and return the entry.
 
-        From then on a neighbour that is started again is admitted.
+        Afterwards a neighbour that is started again is admitted.
         """
         entry = self._entered()
         self._admit()
@@ -98,7 +98,7 @@ class Entrance:
         return entry
 
     def _admit(self) -> None:
-        """Let neighbours that are started again, or come late, take part."""
+        """Let neighbours take part that are started again, or start late."""
         algorithm, counts = self.session.algorithm, () if self.session.topology.schedule is None else TRAINS
         self.mixer.io.admit(True, lockstep=not algorithm.asynchronous,
                             progress_counts=(*TRAINS, Phase.CONSENSUS) if algorithm.served else counts)
@@ -127,7 +127,7 @@ class Entrance:
         return Entry(call, call.resume, state, sums, False)
 
     def _joined(self, joined: JoinState) -> Entry:
-        if not self.mixer.training():  # they have come to their end since they sent the state
+        if not self.mixer.training():  # they have reached their end since they sent the state
             self._ending()
         self.joining.joined()
         self.reporter.event("joined", host=joined.sender, round=joined.round)
@@ -140,8 +140,8 @@ class Entrance:
                      True)
 
     def _memory(self) -> State:
-        """Return what this peer goes on with beside the parameters of a neighbour: with a server its own memory (of an
-        optimiser, of control variates), since nothing in it is the other end's half.
+        """Return the state that this peer keeps beside the parameters of a neighbour: with a server its optimiser and
+        control variates, since no neighbour holds the other half of these.
         """
         rounds = self.checkpoints.available()
         return self.checkpoints.load(max(rounds))[0] if rounds and self.session.algorithm.served else State({})
@@ -156,10 +156,10 @@ class Entrance:
                                f"{', '.join(map(str, rounds))}, since the others go on from round {start}; they are in "
                                f"{self.checkpoints.folder} until the run has finished", rounds=rounds, start=start)
 
-    # What the neighbours say ------------------------------------------------------------------------------------
+    # What the neighbours report ---------------------------------------------------------------------------------
 
     def _meet(self) -> JoinState | None:
-        """Wait for the neighbours. Where they train already, return the join state that one of them sends."""
+        """Wait for the neighbours. If they train already, return the join state that one of them sends, else None."""
         network = self.session.config.network
         while True:
             self.mixer.connect(network.start_timeout, network.refused_wait, self._waiting, self._expected)
@@ -171,16 +171,16 @@ class Entrance:
                 if claim:
                     self.mixer.begin(joining=False)
                 return None
-            self.reporter.say(f"peer {self.me} finds the run under way and waits for the state of a neighbour")
+            self.reporter.say(f"the run is in progress: peer {self.me} waits for the state of a neighbour")
             if (joined := self._receive()) is not None:
                 self.mixer.begin(joining=True)
                 return joined
             self._unproven |= claim
 
     def _ending(self) -> bool:
-        """Wait for the model where neighbours are in the last phase: it ends this peer's run (peer.handover).
+        """Wait for the model if neighbours are in the last phase; its arrival ends this peer's run (peer.handover).
 
-        Returns whether this peer has waited, and they have left without handing it over.
+        Returns whether this peer has waited in vain.
         """
         if not (ending := set(self.mixer.roster.ending()) - self._mute):
             return False
@@ -189,7 +189,7 @@ class Entrance:
         return True
 
     def _waiting(self, sentence: str) -> None:
-        """Tell for whom this peer waits, and what helps where the run has ended without it."""
+        """Report which neighbours this peer waits for, and what to do if the run has ended without it."""
         helps = ""
         if (ended := self.checkpoints.ended_after) is not None:
             helps = (f"; the run had ended after {ended} rounds: start them with --rounds "
@@ -199,7 +199,7 @@ class Entrance:
         self._waits.meeting(sentence, helps)
 
     def _roll_call(self) -> RollCall:
-        """Return what every peer brings."""
+        """Call the roll with the neighbours."""
         self.mixer.enter(Phase.SETUP, ROLL_CALL)
         self.joining.set_up()
         own, checkpoints, session = self.session.cohort.participants[0], self.checkpoints, self.session
@@ -210,19 +210,19 @@ class Entrance:
                          scales=self._scaling.own)
 
     def _tell(self, call: RollCall) -> None:
-        """Tell of answers that do not fit, and of peers that join the others."""
+        """Report answers that do not fit, and peers that join the others."""
         for peer, reason in call.refused.items():
             self.reporter.tell("refused_answer", f"{reason}: it counts as a peer without checkpoints", peer=peer)
         if call.newcomers:
             who = ", ".join(map(str, sorted(call.newcomers)))
-            self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; without a checkpoint of it, and "
-                               f"so joining the others: {who}", peers=sorted(call.newcomers), round=call.resume)
+            self.reporter.tell("newcomers", f"the peers resume at round {call.resume}; peers that lack a checkpoint of "
+                               f"it, and join the others: {who}", peers=sorted(call.newcomers), round=call.resume)
 
     def _shared(self, call: RollCall) -> RollCall:
-        """Choose what of their rows the peers exchange; return the roll call by which they do.
+        """Determine which entries of their rows the peers exchange; return the roll call with the widths that count.
 
-        Where widths that some say are impossible beside those of the others, the width of more than half counts: the
-        rows of the others will not fit. So one peer that names another width ends its own run at most.
+        If the widths are impossible together, the width of more than half of the peers counts for all; the rows of the
+        others will not fit. So a peer that reports a wrong width ends only its own run.
         """
         try:
             self.session.share(call)
@@ -233,18 +233,18 @@ class Entrance:
             if not odd or self.me in odd or 2 * number <= len(call.widths):
                 raise
             for peer in odd:
-                self.reporter.tell("refused_answer", f"peer {peer} says that the width of its model is "
+                self.reporter.tell("refused_answer", f"peer {peer} reports that the width of its model is "
                                    f"{call.widths[peer]:g}, and the run goes on without it: {error}", peer=peer)
         call = replace(call, widths=dict.fromkeys(call.widths, usual))
         self.session.share(call)
         return call
 
     def _left_behind(self, round: int) -> JoinState | None:
-        """Return the state of neighbours that have gone on without this peer, in a round of the set-up.
+        """Return the state of a neighbour if the neighbours have continued without this peer in this set-up round.
 
-        None where there are none, or none of them sends its state: then this peer begins with the others. Neighbours
-        that have only gone on within the set-up still wait for this peer, but for those that have said that they do
-        not, since they began before it came.
+        None if they have not, or none of them sends its state: then this peer begins with the others. Neighbours that
+        are in a later round of the set-up still wait for this peer, except those that have reported otherwise because
+        they began before it came.
         """
         left_out = {(j, status) for step, j, status in self.mixer.left_out if step.round == round}
         skipped = any(status is DeliveryStatus.SKIPPED for _, status in left_out)
@@ -258,19 +258,19 @@ class Entrance:
     def _join(self, expected: Collection[int]) -> JoinState:
         """Wait for the state of neighbours that resume at a checkpoint that this peer lacks.
 
-        expected : the neighbours that will send one.
+        expected : the neighbours that will send it without a request.
         """
         self.reporter.say(f"peer {self.me} waits for the state of a neighbour")
         joined = self._receive(expected, endless=True)
         if joined is None:
-            raise P2PSERError("none of the neighbours that have the checkpoint of this resume sends its state: start "
-                              "this peer again, and it joins them")
+            raise P2PSERError("no neighbour that resumes from a checkpoint has sent its state: start this peer again, "
+                              "and it joins them")
         return joined
 
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
         """Return the first join state that fits this peer's model; None where no neighbour can send one."""
         session = self.session
-        self._admit()  # the neighbours that can send one may all be started again meanwhile
+        self._admit()  # all neighbours that can send a state may be started again meanwhile
         counted = weighs(session.config.gossip, session.topology)
         own = {self.me: len(session.cohort.participants[0].examples)} if counted else {}
         while (joined := self.joining.receive(expected, endless=endless, longest=self._longest)) is not None:
@@ -284,8 +284,8 @@ class Entrance:
                 continue
             if joined.differing:
                 others = ", ".join(map(str, joined.differing))
-                self.reporter.tell("states_differ", f"peer {self.me} takes the state of peer {joined.sender}; that of "
-                                   f"{others} is of another run: find out which of them is wrong",
+                self.reporter.tell("states_differ", f"peer {self.me} takes the state of peer {joined.sender}; the "
+                                   f"state of {others} is of another run: find out which of them is wrong",
                                    taken=joined.sender, differing=list(joined.differing))
             return replace(joined, x=row, call=call)
         return None

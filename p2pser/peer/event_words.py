@@ -1,4 +1,4 @@
-"""What a line of ``events.jsonl`` means, as one sentence for a person."""
+"""A line of ``events.jsonl`` as one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST = 400
 
 
 def sentence(event: Mapping[str, Any]) -> str:
-    """Return one line about an event; what neighbours or files have put into it cannot write over the screen."""
+    """Return one line about an event. Its text may come from neighbours or files: control characters are removed."""
     kind, who = str(event.get("kind")), f"peer {event.get('peer')}"
     sentences = {"suspect": f"{who} was silent for {_seconds(event, 'silence')}",
                  "dead": f"{who} is lost, after {_seconds(event, 'silence')} of silence",

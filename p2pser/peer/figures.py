@@ -1,7 +1,7 @@
-"""How a peer does, for monitoring systems: Prometheus' metrics, and a health page.
+"""A peer's state for monitoring systems: metrics for Prometheus, and a health page.
 
-The training thread writes the figures; the threads that serve pages read them without a lock: each is replaced as a
-whole.
+The training thread writes the figures; the thread that serves the pages reads them without a lock, since each is
+replaced as a whole.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.version import __version__
+from p2pser.base.wording import extra
 from p2pser.config import Config
 from p2pser.network import events
 from p2pser.network.io import SHOWN, IOThread
@@ -32,7 +33,7 @@ MEASURED = {"loss": ("p2pser_loss", "Training loss of the last round"),
             "distance": ("p2pser_consensus_distance",
                          "Largest relative difference to a neighbour's parameters in the last exchange"),
             "seconds": ("p2pser_round_seconds", "Seconds that the last round took")}
-"""What a line of ``metrics.jsonl`` has, and its metric."""
+"""Field of ``metrics.jsonl`` -> name of its metric, and help text."""
 
 
 class Figures:
@@ -41,7 +42,7 @@ class Figures:
     Parameters
     ----------
     config, me : the run's, and the peer's id.
-    supervisor : knows whether the peer gets on.
+    supervisor : knows whether the peer makes progress.
     clock : returns the time of day [s].
     """
 
@@ -49,13 +50,13 @@ class Figures:
                  clock: Callable[[], float] = time.time) -> None:
         self._config, self._me, self._supervisor, self._clock = config, me, supervisor, clock
         self._line: Mapping[str, Any] = {}
-        """The newest line of metrics, with what it does not measure of those before."""
+        """The newest value of each field of the metrics."""
         self._rejected: Counter[int | None] = Counter()
         self._io: IOThread | None = None
         self._checkpoints: Checkpoints | None = None
 
     def follow(self, io: IOThread, checkpoints: Checkpoints) -> None:
-        """Ask these from now on."""
+        """Show the figures of these from now on."""
         self._io, self._checkpoints = io, checkpoints
 
     def take(self, record: Mapping[str, Any]) -> None:
@@ -69,9 +70,9 @@ class Figures:
             self._rejected[event.peer] += 1
 
     def serve(self) -> AbstractContextManager[Endpoint | None]:
-        """Serve ``/metrics`` and ``/health`` where ``network.metrics_port`` says so.
+        """Return a context that serves ``/metrics`` and ``/health`` if ``network.metrics_port`` is set.
 
-        Raises ConfigError where that is not possible, or prometheus_client is missing.
+        Raises ConfigError where that is not possible, or prometheus_client is not installed.
         """
         network = self._config.network
         if network.metrics_port == 0:
@@ -80,7 +81,7 @@ class Figures:
             from prometheus_client import CollectorRegistry, ProcessCollector
             from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
         except ImportError:
-            raise ConfigError("network.metrics_port needs the extra metrics: pip install 'p2pser[metrics]'") from None
+            raise ConfigError(f"network.metrics_port needs the extra metrics: {extra('metrics')}") from None
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         registry.register(self)
@@ -89,9 +90,9 @@ class Figures:
             "/health": self.health})
 
     def health(self) -> Page:
-        """Return whether the peer gets on: 200, or 503 where it has not for ``network.round_timeout``.
+        """Return the health page: 200, or 503 if the peer has made no progress for ``network.round_timeout``.
 
-        A peer that waits for neighbours gets on. One that has not begun to listen yet counts as healthy.
+        Waiting for neighbours counts as progress. A peer that does not listen yet is healthy.
         """
         idle = self._supervisor.idle if self._supervisor.listens else 0.0
         healthy = idle <= max(self._config.network.round_timeout, 3 * ALIVE_EVERY)
@@ -113,7 +114,7 @@ class Figures:
         for name, (metric, help) in MEASURED.items():
             if name in line:
                 yield Gauge(metric, help, value=line[name])
-        yield Gauge("p2pser_idle_seconds", "Seconds since the peer was last known to get on",
+        yield Gauge("p2pser_idle_seconds", "Seconds since the peer was last known to make progress",
                     value=self._supervisor.idle)
         if self._checkpoints is not None and (saved := self._checkpoints.saved_at) is not None:
             yield Gauge("p2pser_checkpoint_age_seconds", "Seconds since the newest checkpoint was written",

@@ -1,7 +1,7 @@
 """A peer's folder, ``OUT/NAME/peer-ID/``: its run, the number of starts, and whether the run is finished.
 
-A run may go on with another number of rounds, if that is not smaller than what was done: checkpoints do not depend on
-it, and what a run ends with (``end/``, ``finished.json``) names its rounds.
+A run may be continued with another number of rounds that is at least the number done: checkpoints do not depend on it,
+and the files of a run's end (``end/``, ``finished.json``) name the number of rounds.
 """
 
 from __future__ import annotations
@@ -29,30 +29,32 @@ from p2pser.run import checkpoint
 CHECKPOINTS = "checkpoint"
 MODEL = "model"
 REPLACED = "model-replaced"
-"""The former model of a peer that took that of more peers."""
+"""The former model of a peer that has taken a model on which more peers agreed."""
 PERSONAL = "personal"
 DRAWS = "draws.key"
-"""The secret key of the peer's draws (peer.draws)."""
+"""The secret key of the peer's random draws (peer.draws)."""
 FORGOTTEN, WITHDRAWN, RECEIPTS = "forgotten.json", "forgotten-clips.json", "receipts"
-"""The speakers to forget, the digests of their clips, and the receipts of it (peer.forgetting)."""
+"""The forgotten speakers, the digests of their clips, and the receipts (peer.forgetting)."""
 CLIPS = "clips.json"
-"""The clips of the last start, by digest (peer.clips)."""
+"""The digests of the clips of the last start (peer.clips)."""
 SUMS = "sums.jsonl"
-"""The rosters that had this peer's input of a round in a secure sum (peer.summing)."""
+"""This peer's inputs to secure sums, by round (peer.summing)."""
 LABELS = "labels.json"
-"""The emotions of the run, where its peers have agreed on them."""
+"""The emotions of the run, if its peers have agreed on them."""
 SCALING = "scaling.json"
-"""How features are scaled, where the run's peers have agreed on it."""
+"""The scaling of features, if the run's peers have agreed on it."""
 ROUNDS, EPSILON, NOISE = "training.rounds", "privacy.epsilon", "privacy.noise"
-"""The shared settings that may change from one start to the next; the last two where there is a budget."""
+"""The shared settings that may change from one start to the next; the last two only with a budget."""
 LOCK_WAIT = 0.2
-"""Who looks whether a peer runs (peer.view) holds its lock for an instant; a peer that runs holds it for good [s]."""
+"""Longest wait for the lock [s]. A running peer holds it permanently, a program that asks for its state (peer.view)
+only for an instant."""
 OUTCOME = "end"
-"""How the run ended: the first thing that is written at the end."""
+"""How the run ended: written before anything else at the end."""
 REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
                     METRICS, EVENTS, *OLDER.values(), RUN)
-"""All that a peer writes but the speakers to forget, and the number of starts: neighbours refuse a peer whose
-incarnation does not grow. In this order: what is left by a start that is killed meanwhile still belongs to its run."""
+"""All files of a peer except the forgotten speakers and the number of starts: neighbours refuse a peer whose
+incarnation does not grow. The run is last: as long as it is there, no run with other settings takes the rest for its
+own."""
 
 
 class PeerFolder:
@@ -73,7 +75,7 @@ class PeerFolder:
         settings = config.shared()
         self._rounds = config.training.rounds
         self._config, self._size = config, topology.size
-        if (width := widths(config.model, topology.size)[me]) != 1:  # the rows of checkpoints have that width
+        if (width := widths(config.model, topology.size)[me]) != 1:  # that of the rows in checkpoints
             settings["model.width"] = width
         if (start := Start.of(config)) is not None:
             settings[SETTING] = start.digest
@@ -81,40 +83,43 @@ class PeerFolder:
                                           "epoch": topology.epoch}
 
     def finished(self) -> dict[str, Any] | None:
-        """Return the summary of the run where it is finished, else None.
+        """Return the summary of the run if it is finished, else None.
 
-        Raises ConfigError where the folder holds a run with other settings, or has done more rounds than these say.
+        Raises ConfigError where the folder holds a run with other settings, or with more rounds done than these name.
         """
-        if (run := read_json(self.path / RUN)) is not None:
+        if (run := read_json(self.path / RUN, dict)) is not None:
             self._compare(run)
-        summary: dict[str, Any] | None = read_json(self.path / FINISHED)
-        return summary if self.ended_after() is None else None
+        return read_json(self.path / FINISHED, dict) if self.ended_after() is None else None
 
     def ended_after(self) -> int | None:
-        """Return after how many rounds the run has ended that this one continues; None where it continues none."""
-        ended = (read_json(self.path / FINISHED) or {}).get("rounds", self._rounds)
+        """Return the number of rounds after which the run ended that this one continues; None if it continues none."""
+        ended = self._ended(self._rounds)
         return ended if ended < self._rounds else None
 
+    def _ended(self, default: int) -> int:
+        """Return the number of rounds after which a run has ended here; ``default`` if none has."""
+        rounds = (read_json(self.path / FINISHED, dict) or {}).get("rounds")
+        return rounds if isinstance(rounds, int) else default
+
     def forgotten(self) -> tuple[str, ...]:
-        """Return the speakers whose clips are left out."""
-        return tuple(read_json(self.forgotten_file) or ())
+        """Return the speakers whose clips are excluded."""
+        return tuple(read_json(self.forgotten_file, list) or ())
 
     def keep_labels(self, labels: Sequence[str]) -> None:
         """Write the emotions of the run."""
         write_json(self.path / LABELS, list(labels), mode=PRIVATE)
 
     def labels(self) -> tuple[str, ...] | None:
-        """Return the emotions with which the run has begun; None where it has not, or they were fixed by settings."""
-        return tuple(read_json(self.path / LABELS) or ()) or None if self._begun() else None
+        """Return the emotions of the run; None if it has not begun, or settings fix them."""
+        return tuple(read_json(self.path / LABELS, list) or ()) or None if self._begun() else None
 
     def keep_scaling(self, how: str) -> None:
-        """Write how features are scaled."""
+        """Write the scaling of features."""
         write_json(self.path / SCALING, how, mode=PRIVATE)
 
     def scaling(self) -> str | None:
-        """Return how features were scaled when the run began; None where it has not, or settings said so."""
-        how: str | None = read_json(self.path / SCALING) if self._begun() else None
-        return how
+        """Return the scaling of features in the run; None if it has not begun, or settings fix it."""
+        return read_json(self.path / SCALING, str) if self._begun() else None
 
     def _begun(self) -> bool:
         return self.outcome.exists() or bool(checkpoint.available(self.checkpoints))
@@ -129,18 +134,21 @@ class PeerFolder:
             raise
 
     def lock(self, fresh: bool) -> None:
-        """Lock the folder for this process until ``release``; nothing of an earlier run is changed.
+        """Lock the folder for this process until ``release``; the files of an earlier run stay as they are.
 
-        fresh: whether the files of an earlier run will be removed. Raises ConfigError where the folder holds a run with
-        other settings, or another process has locked it.
+        fresh: whether these will be removed later. Raises ConfigError where the folder holds a run with other settings,
+        or another process has locked it.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = self._lock = append_privately(self.path / LOCK)
-        except OSError as error:
-            raise ConfigError(f"cannot make the folder {self.path}: {error.strerror}; choose another (--out)") from None
+            locked = _locked(lock)
+        except OSError as error:  # some network file systems have no locks
+            self.release()
+            raise ConfigError(f"cannot make or lock the folder {self.path}: {error.strerror}; choose another "
+                              "(--out)") from None
         try:
-            if not _locked(lock):
+            if not locked:
                 raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run "
                                   "another name (--name)")
             if not fresh:
@@ -150,27 +158,27 @@ class PeerFolder:
             raise
 
     def begin(self, fresh: bool, least: int = 0) -> int:
-        """Begin or go on with a run, once all that it needs is there; return the incarnation of this start, larger than
-        that of every start before.
+        """Begin or continue a run; return the incarnation of this start, larger than that of every start before.
 
-        fresh: remove the files of an earlier run. least: a number that is larger than those of starts whose folder was
-        lost.
+        fresh: remove the files of an earlier run. least: the smallest incarnation, larger than that of any start whose
+        folder was lost.
         """
         if fresh:
             self._clear()
-        if read_json(self.path / RUN) != self._identity:
+        if read_json(self.path / RUN, dict) != self._identity:
             write_json(self.path / RUN, self._identity, mode=PRIVATE)
         return self._start(least)
 
     def renew(self, topology: Topology) -> int:
-        """Go on with a later topology file; return the incarnation, as if the process were started again."""
+        """Continue with a later topology file; return the incarnation, as if the process were started again."""
         self._identity |= {"topology": topology.digest(), "epoch": topology.epoch}
         write_json(self.path / RUN, self._identity, mode=PRIVATE)
         return self._start(0)
 
     def _start(self, least: int) -> int:
-        """Count a start, and return its number."""
-        incarnation = max(self._starts(), least)
+        """Count a start, and return its incarnation."""
+        starts = (read_json(self.path / STARTS, dict) or {}).get("starts")
+        incarnation = max(starts if isinstance(starts, int) else 0, least)
         write_json(self.path / STARTS, {"starts": incarnation + 1}, mode=PRIVATE)
         return incarnation
 
@@ -191,12 +199,12 @@ class PeerFolder:
         put_json(self.path / FINISHED, summary, mode=PRIVATE)
 
     def make_way(self, model: Path) -> None:
-        """Remove a model that is about to be written anew; that of the run's first end, of R rounds, becomes
+        """Remove a model that is about to be written anew. The model of the run's earlier end after R rounds is kept as
         ``MODEL-R``. Raises OSError.
         """
         ended = self.ended_after()
         kept = model.with_name(f"{model.name}-{ended}")
-        if ended is not None and model.exists() and not kept.exists():  # else a killed process has moved it
+        if ended is not None and model.exists() and not kept.exists():  # if it exists, a killed process has moved it
             os.rename(model, kept)
         elif model.exists():
             shutil.rmtree(model)
@@ -211,10 +219,6 @@ class PeerFolder:
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise ConfigError(f"cannot remove {path}: {error.strerror}; choose another folder (--out)") from None
-
-    def _starts(self) -> int:
-        counted = read_json(self.path / STARTS)
-        return int(counted["starts"]) if counted is not None else 0
 
     def _compare(self, run: dict[str, Any]) -> None:
         epoch, now = run.get("epoch", 0), self._identity["epoch"]
@@ -243,14 +247,13 @@ class PeerFolder:
                           "give this run another name (--name), or start over with --fresh")
 
     def _compare_plan(self, before: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the run cannot go on with this number of rounds, or this noise."""
-        ended = (read_json(self.path / FINISHED) or {}).get("rounds", 0)
-        if (done := max([ended, *checkpoint.available(self.checkpoints)])) > self._rounds:
+        """Raise ConfigError where the run cannot be continued with this number of rounds, or this noise."""
+        if (done := max([self._ended(0), *checkpoint.available(self.checkpoints)])) > self._rounds:
             raise ConfigError(f"{self.path} has done {done} rounds, and this call names {self._rounds}: name at least "
                               f"{done} (--rounds), give this run another name (--name), or start over with --fresh")
         config = self._config
         if done and config.privacy.epsilon is not None:
-            # All rounds are counted by the noise of now, so it must be that with which they were made.
+            # The budget counts all rounds with the present noise, so the rounds done must have had the same.
             first = config.with_settings(f"{field}={json.dumps(before[field])}" for field in (ROUNDS, EPSILON, NOISE))
             then, now = (budget.noise for one in (first, config) if (budget := Budget.of(one, self._size)) is not None)
             if then != now:
@@ -260,7 +263,7 @@ class PeerFolder:
 
 
 def _locked(lock: IO[bytes]) -> bool:
-    """Lock a file for this process alone; return whether that was possible within LOCK_WAIT."""
+    """Lock a file for this process only; return whether that was possible within LOCK_WAIT."""
     end = time.monotonic() + LOCK_WAIT
     while True:
         try:

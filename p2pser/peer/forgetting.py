@@ -1,7 +1,7 @@
-"""A speaker that a peer is to forget: no later start uses the speaker's clips, and a receipt says what remains.
+"""Forgetting a speaker: no later start of a peer uses the speaker's clips, and a receipt states what remains.
 
-This does not undo training. Parameters that have learned from the clips stay at this peer until it begins anew, at the
-other peers, and in every model that was handed on.
+This does not undo training. Parameters that were trained on the clips stay at this peer until it starts over, at the
+other peers, and in every model that was passed on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from p2pser.run import checkpoint
 
 
 def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain: bool = False) -> dict[str, Any]:
-    """Leave a speaker's clips out of every later start of peer ``me``, and return the receipt, which is on disk too.
+    """Exclude a speaker's clips from every later start of peer ``me``, and return the receipt, which is also on disk.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
     speaker : the name, as in the peer's recordings.
     retrain : remove checkpoints and model, so that the next start begins from the initial parameters.
 
-    Raises CorpusError where the peer has no clip of this speaker, ConfigError where the peer runs, or its folder holds
-    another run.
+    Raises CorpusError where the peer has no clip of this speaker, ConfigError where the peer is running, or its folder
+    holds another run.
     """
     whole = partition_corpus(config, topology.size, hub=topology.hub)
     clips = [whole.corpus.clips[index] for index in (*whole.held[me], *whole.held_out[me], *whole.split.test)]
@@ -41,7 +41,7 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
     folder = PeerFolder(config, topology, me)
     finished, rounds = folder.finished() is not None, checkpoint.available(folder.checkpoints)
     folder.claim(retrain)
-    try:
+    with folder:
         receipt: dict[str, Any] = {
             "receipt": "forget", "run": config.name, "peer": me, "speaker": speaker, "clips": speakers.count(speaker),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "retrain": retrain,
@@ -52,30 +52,28 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
         folder.receipts.mkdir(mode=0o700, exist_ok=True)
         number = len(list(folder.receipts.iterdir()))
         write_json(folder.receipts / f"forget-{number:04d}.json", receipt, mode=PRIVATE)
-    finally:
-        folder.release()
     return receipt
 
 
 def _remains(finished: bool, round: int, *, retrain: bool) -> list[str]:
-    """Return what there still is of the speaker, in sentences."""
-    learned, anew = "has learned from these clips", "start all peers with --fresh"
+    """Return what remains of the speaker, in sentences."""
+    learned, anew = "was trained on these clips", "start all peers with --fresh"
     if not (finished or round):
         here = f"no checkpoint of this peer {learned}; if it has trained before, its neighbours have rows that it sent"
     elif retrain:
-        here = ("this peer's checkpoints and model are removed; where the others go on from theirs it joins them, and "
-                f"takes parameters that have learned from these clips: {anew} to train without them")
+        here = ("this peer's checkpoints and model are removed; if the others resume from theirs, it joins them and "
+                f"takes parameters that were trained on these clips: {anew} to train without them")
     elif finished:
         here = f"the run has finished, and its model {learned}: forget with --retrain and {anew} to train without them"
     else:
-        here = f"the next start goes on from round {round}, whose state {learned}"
-    return [here, "the other peers' parameters, and models that were handed on, have learned from these clips",
-            "the recordings, and their features in the cache, are where they were: remove them yourself",
-            "how much of the speaker can be read off the parameters was not measured"]
+        here = f"the next start resumes at round {round}, whose state {learned}"
+    return [here, "the other peers' parameters, and models that were passed on, were trained on these clips",
+            "the recordings, and their features in the cache, are still there: remove them yourself",
+            "how much about the speaker can be inferred from the parameters was not measured"]
 
 
 def in_words(receipt: dict[str, Any]) -> str:
-    """Return a receipt as lines for a person."""
+    """Return a receipt as text."""
     return "\n".join([
         f"peer {receipt['peer']} leaves {receipt['clips']} clips of {receipt['speaker']} out from the next start on",
         "what remains:", *(f"  - {sentence}" for sentence in receipt["remains"])])

@@ -1,8 +1,8 @@
 """A new topology file during a run: one more peer, another graph, another key. It takes effect at an agreed round.
 
-A file of the epoch in effect may change addresses and keys only, at once. One of a later epoch is announced to all
-peers (network.epochs); at the agreed round each writes a checkpoint, leaves its neighbours, and begins again with the
-new topology, as after a restart of all peers.
+A file of the present epoch may change addresses and keys only, and takes effect immediately. A file of a later epoch is
+announced to all peers (network.epochs); at the agreed round each peer writes a checkpoint, leaves its neighbours, and
+begins again with the new topology, as after a restart of all peers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.wording import peer_list
 from p2pser.config import Config
 from p2pser.gossip.mixer import Step
-from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.widths import widths
@@ -22,21 +21,22 @@ from p2pser.network.past import PastExchanges
 from p2pser.network.rates import Bucket
 from p2pser.peer.identity import identify
 from p2pser.peer.reporter import Reporter
+from p2pser.run.fitting import fitting
 from p2pser.run.setup import EPOCH, lead
 from p2pser.wire.messages import Header, Phase
 
 AGAIN = 4
-"""So many rounds after a change of the notices they are sent again: a connection that breaks loses them."""
+"""Rounds after which changed notices are sent again, since a broken connection loses them."""
 RATE, AT_ONCE = 1.0, 16
-"""News are passed on at once so many times a second in the long run, and so many times in a row; further ones at the
-round's end. A neighbour that lies could have notices without end pushed into the queues of all, in place of rows."""
+"""Limits of notices that are passed on immediately, a second on average and in a row; others are passed on at the end
+of the round. Without limits a hostile neighbour could fill the queues of all peers, in the place of rows."""
 
 
 class NextEpoch(Exception):
     """A later topology file takes effect now.
 
-    past : what this peer's exchanges have left open. expected : the file's peers that were here before, and come again;
-    None: the run has not begun, and those are waited for that were before.
+    past : this peer's open exchanges. expected : the peers that were in the run before, and come again; None: the run
+    has not begun, and this peer waits for the same peers as before.
     """
 
     def __init__(self, topology: Topology, past: PastExchanges, expected: frozenset[int] | None = None) -> None:
@@ -45,7 +45,7 @@ class NextEpoch(Exception):
 
 
 class Retired(Exception):
-    """This peer has left the run for good: a later topology file says so."""
+    """A later topology file retires this peer: it leaves the run permanently."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__(f"retired in epoch {epoch}")
@@ -53,12 +53,12 @@ class Retired(Exception):
 
 
 class Growth:
-    """Takes topology files during a run. Make it before the peer meets its neighbours: they may speak at once.
+    """Takes topology files during a run. Make it before the peer meets its neighbours, which may announce at once.
 
     Parameters
     ----------
     config, topology, me, incarnation : the run's, and the peer's.
-    mixer : carries the notices. reporter : tells of them.
+    mixer : carries the notices. reporter : reports them.
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, incarnation: int, mixer: NetworkMixer,
@@ -72,13 +72,13 @@ class Growth:
         self._changed_in = 0
         """The round in which the notices changed last."""
         self._often, self._owed = Bucket(RATE, AT_ONCE), False
-        """How often news are passed on at once, and whether some wait for the round's end."""
+        """The limit of immediate notices, and whether some wait for the end of the round."""
         mixer.on(EPOCH, self._take)
 
     def read(self, topology: Topology) -> str:
-        """Take the file that was read; return a sentence that says what follows.
+        """Take a topology file; return a sentence about its effect.
 
-        Raises TopologyError or ConfigError where it cannot take effect, NextEpoch or Retired where it does at once.
+        Raises TopologyError or ConfigError where it cannot take effect, NextEpoch or Retired where it does immediately.
         """
         me, running, newest = self._me, self._topology, self._next or self._topology
         if topology.epoch == newest.epoch:
@@ -97,7 +97,7 @@ class Growth:
         if phase >= Phase.CONSENSUS:
             raise TopologyError(f"the rounds of the run are over, and epoch {topology.epoch} comes too late for it")
         if self._next is not None and self._epochs.changes():
-            raise TopologyError(f"epoch {newest.epoch} is about to take effect: give epoch {topology.epoch} after that")
+            raise TopologyError(f"epoch {newest.epoch} is about to take effect: give epoch {topology.epoch} afterwards")
         self._next = topology
         self._epochs.read(topology.epoch, bytes.fromhex(topology.digest()),
                           set(topology.retired) - set(running.retired), round)
@@ -107,12 +107,12 @@ class Growth:
         return f"peer {me} has read epoch {topology.epoch} of the topology file, which takes effect when all have it"
 
     def observe(self, event: events.Event) -> None:
-        """Tell the notices to a neighbour that has come."""
+        """Send the notices to a neighbour that has connected."""
         if isinstance(event, events.Up) and self._epochs.notices:
             self._send((event.peer,))
 
     def round_over(self, following: int) -> None:
-        """Look before a round whether the file takes effect. Raises NextEpoch where it does, or Retired."""
+        """Check before round ``following`` whether the file takes effect. Raises NextEpoch or Retired if it does."""
         gone = self._gone()
         if self._epochs.lose(gone) | self._epochs.settle() | self._owed or following == self._changed_in + AGAIN:
             self._spread(following)
@@ -125,11 +125,11 @@ class Growth:
         if self._epochs.due(following) and following < self._config.training.rounds:
             if self._me in self._next.retired:
                 raise Retired(self._next.epoch)
-            dead = filter(self._mixer.roster.died, self._mixer.neighbours)  # they were waited for already
+            dead = filter(self._mixer.roster.died, self._mixer.neighbours)  # this peer has waited for them already
             raise NextEpoch(self._next, self._mixer.exchange.carried(), self._epochs.alike().difference(dead))
 
     def rounds_over(self) -> None:
-        """The last round is done: nothing takes effect any more."""
+        """Report a file that has not taken effect by the end of the last round."""
         if self._next is not None:
             self._reporter.tell("epoch_late", f"the run of peer {self._me} ends before epoch {self._next.epoch} of the "
                                 "topology file took effect", epoch=self._next.epoch)
@@ -146,7 +146,7 @@ class Growth:
 
     def _contacts(self, topology: Topology) -> str:
         changed = self._mixer.io.replace_contacts(identify(self._config, topology, self._me).neighbours)
-        who = f"peers {', '.join(map(str, changed))}" if changed else "no neighbour"
+        who = peer_list(changed) if changed else "no neighbour"
         return f"peer {self._me} has read the topology again: another address or key of {who}"
 
     def _take(self, peer: int, header: Header, payload: memoryview) -> None:
@@ -191,7 +191,7 @@ class Growth:
 
 
 def fits(config: Config, before: Topology, after: Topology, me: int) -> None:
-    """Raise TopologyError or ConfigError where a run cannot go on with another topology."""
+    """Raise TopologyError or ConfigError where a run cannot continue with another topology."""
     if me >= after.size:
         raise TopologyError(f"the file has no peer {me}")
     if before.hub != after.hub:
@@ -206,4 +206,4 @@ def fits(config: Config, before: Topology, after: Topology, me: int) -> None:
     if me in after.retired:
         return
     identify(config, after, me)
-    validate(create(config.gossip.algorithm, config.gossip.parameters, config, after), config, after)
+    fitting(config, after)

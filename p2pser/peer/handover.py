@@ -1,11 +1,11 @@
-"""The model of a run that is over, for a peer that was not there at the end: its neighbours hand it over.
+"""The handover of a finished run's model to a peer that missed the end of the run.
 
-A peer whose neighbour is at the end of the run before it is there itself was left out of that end: it was killed in the
-last phase, cut off, or started too late. A peer that ended alone, while neighbours that it can reach agreed with other
-peers, was left out too. It asks each such neighbour for the model, compares the answers
-where there are two, and ends with it. A peer that has its model stays for a while to answer, and so does one that has
-finished and is started again. Where the latter had not agreed with all, it asks too, and takes a model behind which
-there are more peers than behind its own: so parts of a network that ended apart can be brought together.
+A peer has missed the end if a neighbour reaches it first: the peer was killed in the last phase, disconnected, or
+started too late. A peer that ended alone, while neighbours that it can reach agreed with other peers, has missed it
+too. It asks each such neighbour for the model, compares the answers if there are two, and ends with that model. A peer
+that has its model stays for a while to answer, and so does a finished peer that is started again. If the latter had
+not agreed with all peers, it asks too, and takes a model on which more peers agreed than on its own: so parts of a
+network that ended separately can be united.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from p2pser.run.setup import MODEL
 from p2pser.wire.messages import Header, Phase, Progress
 
 ANSWERS = 3
-"""So often is one incarnation of a neighbour answered; further ones do not make a peer stay longer."""
+"""Most answers to one incarnation of a neighbour, and most that prolong the stay of a peer."""
 PATIENCE = 10.0
-"""Seconds for which the answer of a second neighbour at the run's end is waited for."""
+"""Longest wait for the answer of a second neighbour at the run's end [s]."""
 GREETING = REDIAL_LOST + 2.0
-"""Seconds for which neighbours are waited for that have not come: one of them may be at the run's end too, and if only
-that neighbour can dial, it dials every ``REDIAL_LOST`` seconds."""
+"""Longest wait for neighbours that have not connected [s]: one of them may be at the run's end too, and if only that
+neighbour can dial, it dials every ``REDIAL_LOST`` seconds."""
 AGREEMENT = 1e-5
-"""Largest relative difference of two neighbours' models, where the final consensus leaves less."""
+"""Largest relative difference of two neighbours' models that count as equal; the final consensus usually leaves less.
+"""
 
 
 class ModelTaken(Exception):
-    """Neighbours have handed over the model of the run: there is nothing left to train."""
+    """Neighbours have handed over the model of the run, so this peer does not train."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(f"the model of peers {outcome.givers}")
@@ -54,12 +55,12 @@ class ModelTaken(Exception):
 
 
 def wait_for_model(mixer: NetworkMixer, mute: Collection[int], patience: float, longest: float = math.inf) -> set[int]:
-    """Wait for the model of neighbours in the last phase; it comes as ModelTaken (``Handover.look_up``).
+    """Wait for the model of neighbours in the last phase; it is raised as ModelTaken (``Handover.look_up``).
 
-    mute : neighbours that are not waited for, and may grow. patience : seconds without any progress of theirs.
-    longest : seconds of all the waiting.
+    mute : neighbours that this peer does not wait for; other code may add to it meanwhile. patience : longest time
+    without any progress of theirs [s]. longest : longest wait in total [s].
 
-    Returns the neighbours that have handed no model over; others have left.
+    Returns ``mute`` and the neighbours that have handed no model over; the others have left.
     """
     roster, clock, silent = mixer.roster, mixer.io.clock, set[int]()
     known, until, end = None, clock(), clock() + longest
@@ -73,16 +74,16 @@ def wait_for_model(mixer: NetworkMixer, mute: Collection[int], patience: float, 
 
 
 class Handover:
-    """Asks for the model, and answers. Make it before the peer meets its neighbours: they may speak at once.
+    """Asks for the model, and answers. Make it before the peer meets its neighbours, which may ask at once.
 
     Parameters
     ----------
     mixer : carries the messages.
     topology, rounds : the run's topology, and R.
-    size, sums : the length of this peer's row, and those that the statistics' sums may have.
+    size, sums : the length of this peer's row, and the possible lengths of the statistics' sums.
     tolerance : largest relative difference that the final consensus leaves between two peers.
-    say : receives a sentence for the person who watches.
-    ready : returns whether this peer can read an answer; before, it asks no neighbour.
+    say : receives messages for the user.
+    ready : returns whether this peer can read an answer; until then it asks no neighbour.
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, size: int, sums: Collection[int],
@@ -93,7 +94,7 @@ class Handover:
                                 read_facts=_read_facts, make=self._outcome, most=ANSWERS)
         self._agreement = max(AGREEMENT, 2 * tolerance)
         self._done: set[int] = set()
-        """The neighbours that have a model, as far as they have said."""
+        """The neighbours that have reported that they have a model."""
         self._asking: set[int] = set()
         self._answers: Counter[tuple[int, int]] = Counter()
         """How often an incarnation of a neighbour was answered."""
@@ -102,7 +103,7 @@ class Handover:
         """When the first answer came."""
         self._wanted = True
         self._own: Outcome | None = None
-        """This peer's own end, where it takes only a model behind which there are more peers."""
+        """This peer's own end, if it takes only a model on which more peers agreed."""
         self._no_better: set[int] = set()
         """The neighbours that have no such model."""
         self._offer: tuple[Outcome, Parts | None] | None = None
@@ -110,7 +111,7 @@ class Handover:
         mixer.on(MODEL, self._take)
 
     def observe(self, event: events.Event) -> None:
-        """Hear who has a model."""
+        """Note which neighbours have a model."""
         match event:
             case events.Up(peer, _, progress):
                 self._done.discard(peer)
@@ -134,7 +135,7 @@ class Handover:
         self._parcels.forget(peer)
         self._received.pop(peer, None)
 
-    # The peer that was not there ------------------------------------------------------------------------------
+    # The peer that has missed the end ---------------------------------------------------------------------------
 
     def look_up(self, fit: Callable[[Outcome, int], Tensor]) -> None:
         """Ask the neighbours that have a model; raise ModelTaken once this peer takes theirs.
@@ -145,11 +146,11 @@ class Handover:
         hand over different models, and this peer has nothing else to do.
         """
         phase = self._mixer.io.progress.phase
-        self._mixer.wake_at(None)  # one that is over would make every wait end at once
+        self._mixer.wake_at(None)  # a time in the past would end every wait at once
         if not self._wanted or (phase >= Phase.CONSENSUS and self._own is None):
             return
         if (not self._done and not self._received) or not self._ready():
-            return  # as in all but the last rounds, and this is called at each local step
+            return  # the usual case, since this is called at each local step
         here = self._mixer.roster.here()
         for peer in sorted(self._done & here):
             self._parcels.ask(peer)
@@ -165,7 +166,7 @@ class Handover:
         soon = {j for j in here if self._phase(j) >= Phase.CONSENSUS}
         patience = PATIENCE if soon - self._received.keys() else GREETING if self._mixer.roster.missing() else 0.0
         over = now >= self._first + patience
-        # While others train with this peer, one neighbour alone does not end its run.
+        # While other neighbours train with this peer, a single neighbour does not end its run.
         training = phase >= Phase.TRAIN and self._own is None and bool(here - self._done)
         if len(together) > 1 or (len(self._received) == 1 and over and not training):
             self._take_over(together, fit)
@@ -177,11 +178,11 @@ class Handover:
             self._mixer.wake_at(self._first + patience)
 
     def left_out(self, end: Outcome, longest: float) -> None:
-        """Wait for the model of neighbours that have agreed with others, where this peer ended alone.
+        """Wait for the model of neighbours that have agreed with others, if this peer ended alone.
 
-        It comes as ModelTaken. Where two parts of a network have each agreed, neither takes the other's model.
+        It is raised as ModelTaken. If two parts of a network have each agreed, neither takes the other's model.
 
-        longest : seconds that neighbours without a model are waited for, whatever progress they report.
+        longest : longest wait for neighbours without a model, whatever progress they report [s].
         """
         if not end.final.sought or self._behind(end)[0] > 1 or not self._mixer.roster.ending():
             return
@@ -190,7 +191,7 @@ class Handover:
         wait_for_model(self._mixer, self._no_better, 2 * PATIENCE, longest)
 
     def _behind(self, end: Outcome) -> tuple[int, int]:
-        """Return how many peers agreed on a model, at least 1; of equally many, the lowest id is more."""
+        """Return the rank of a model: the number of peers that agreed on it, at least 1, then the lowest id first."""
         agreed = set(self._topology.members) - set(end.final.dead) if end.final.converged else set()
         return max(len(agreed), 1), -min(agreed) if len(agreed) > 1 else -self._topology.size
 
@@ -199,7 +200,7 @@ class Handover:
         return Phase.START if progress is None else progress.phase
 
     def _together(self) -> list[int]:
-        """Return the senders of the model that most of them hand over."""
+        """Return the largest group of senders that have handed over equal models."""
         def near(i: int, j: int) -> bool:
             one, other = self._received[i], self._received[j]
             if not (one.final.converged and other.final.converged):
@@ -222,17 +223,17 @@ class Handover:
                 f"peer {peer} alone, which no other neighbour has confirmed"
             self._say(f"peer {self._mixer.me} finds the run at its end, and takes the model of {who}")
             self._wanted = False
-            # Those that took part and have left have it, as a rule; those that are here say so themselves.
+            # Neighbours that took part and have left usually have the model; those that are here report it themselves.
             self._done |= set(self._mixer.neighbours) - set(end.final.dead) - self._mixer.roster.here()
             raise ModelTaken(replace(end, final=replace(end.final, rows=row[None]), givers=tuple(together)))
 
     # Its neighbours -------------------------------------------------------------------------------------------
 
     def offer(self, end: Outcome, parts: Parts | None, *, ask: bool = False) -> None:
-        """Answer with this outcome from now on.
+        """Answer requests with this outcome from now on.
 
-        parts : what of a row crosses each edge. ask : ask neighbours for a model behind which there are more peers; it
-        comes as ModelTaken.
+        parts : which entries of a row cross each edge. ask : ask neighbours for a model on which more peers agreed; it
+        is raised as ModelTaken.
         """
         self._offer, self._wanted, self._own = (end, parts), ask, end if ask else None
         self._received.clear()
@@ -241,17 +242,17 @@ class Handover:
             self._answer(peer)
 
     def lacking(self) -> tuple[int, ...]:
-        """Return the neighbours that have no model, as far as this peer knows."""
+        """Return the neighbours that are not known to have a model."""
         return tuple(j for j in self._mixer.neighbours if j not in self._done)
 
     def unanswered(self) -> bool:
-        """Whether a neighbour that has a model, and may have a better one, has not answered yet."""
+        """Whether a neighbour that may have a model of more peers has not answered yet."""
         return self._own is not None and bool((self._done & self._mixer.roster.here()) - self._no_better)
 
     @property
     def answered(self) -> int:
-        """How often neighbours were answered, ``ANSWERS`` times each at most: one that is started again and again makes
-        no peer stay for good.
+        """The number of answers so far, at most ``ANSWERS`` for each neighbour: a neighbour that is started again and
+        again does not keep this peer running.
         """
         often = Counter(peer for peer, _ in self._answers.elements())
         return sum(min(number, ANSWERS) for number in often.values())
@@ -292,5 +293,5 @@ class Handover:
 def _read_facts(payload: memoryview) -> Mapping[str, Any]:
     fields = msgpack.unpackb(payload, strict_map_key=False)
     if not isinstance(fields, Mapping):
-        raise ValueError("it says nothing of the end")
+        raise ValueError("it has no facts about the end")
     return fields

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.base.hosts import EVERYWHERE, host_of, only_ipv6
@@ -21,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclass(frozen=True)
 class Identity:
-    """A peer's key pair, the endpoint it listens on (None: no peer can dial it), and its neighbours."""
+    """A peer's key pair, the endpoint on which it listens (None: no peer can dial it), and its neighbours."""
 
     keys: KeyPair
     listen: str | None
@@ -31,10 +31,10 @@ class Identity:
 def identify(config: Config, topology: Topology, me: int) -> Identity:
     """Return the identity of peer ``me``.
 
-    Where the topology file gives keys, these are used, and ``network.secret_key`` is the file of this peer's secret
+    If the topology file gives keys, these are used, and ``network.secret_key`` names the file of this peer's secret
     key. Otherwise all keys are derived from the user's secret, so that the peers of one user can authenticate each
-    other. Raises TopologyError where there is no such peer, ConfigError where the secret key is missing or belongs to
-    another public key.
+    other. Raises TopologyError where the topology has no such peer, ConfigError where the secret key is missing or does
+    not belong to the peer's public key.
     """
     neighbours = topology.neighbours(me)
     if me in topology.retired:
@@ -47,7 +47,7 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
         raise ConfigError(f"network.secret_key names a file, and the topology {topology.name!r} gives no keys: write "
                           "each peer's public key into it (p2pser keys prints the line), or leave the setting out")
     else:
-        secret = keys.load_or_make_secret(config.network.secret or _usual_secret(config))
+        secret = user_secret(config)
         key_pair = keys.derive(secret, config.name, me)
         public = {j: keys.derive(secret, config.name, j).public for j in neighbours}
     addresses = {j: address(config, topology, j) for j in neighbours}
@@ -57,9 +57,9 @@ def identify(config: Config, topology: Topology, me: int) -> Identity:
 
 
 def signature(config: Config, topology: Topology) -> str:
-    """Return a sentence on who signed the topology file, empty where it is not signed.
+    """Return a sentence that names the signer of the topology file, empty if it is not signed.
 
-    Raises TopologyError where ``network.author`` must have signed it and has not.
+    Raises TopologyError where ``network.author`` is set and has not signed it.
     """
     by, wanted = topology.signed_by, config.network.author
     if wanted is not None and by != wanted:
@@ -72,7 +72,7 @@ def signature(config: Config, topology: Topology) -> str:
 
 
 def address(config: Config, topology: Topology, i: int) -> str | None:
-    """Return the address at which peer ``i`` is dialled; None where it cannot be.
+    """Return the address at which peer ``i`` is dialled; None if it cannot be dialled.
 
     It is the peer's ``address:``, else ``network.host`` and port ``network.base_port`` + i. Raises TopologyError where
     that port is above 65535.
@@ -87,9 +87,9 @@ def address(config: Config, topology: Topology, i: int) -> str | None:
 
 
 def listen(config: Config, topology: Topology, i: int) -> str | None:
-    """Return the endpoint on which peer ``i`` listens; None where no peer can dial it.
+    """Return the endpoint on which peer ``i`` listens; None if no peer can dial it.
 
-    It is the peer's ``listen:``, else its address where that is a loopback address, else its port on all interfaces.
+    It is the peer's ``listen:``, else its address if that is a loopback address, else its port on all interfaces.
     """
     entry = topology.peers.get(i, PeerEntry())
     if entry.listen is not None:
@@ -100,10 +100,15 @@ def listen(config: Config, topology: Topology, i: int) -> str | None:
     return dialled if host_of(dialled) in LOOPBACK else f"tcp://{EVERYWHERE}:{dialled.rpartition(':')[2]}"
 
 
-def _usual_secret(config: Config) -> Path:
-    """Return the user's secret; where there is none and no home that can be written, one beside the runs."""
+def user_secret(config: Config) -> bytes:
+    """Return the user's secret, made at first use; errors as ``network.keys.load_or_make_secret``.
+
+    It is in the file ``network.secret``, else in the user's configuration folder. If it is not there, and the folder
+    cannot be written, it is beside the runs.
+    """
     usual = keys.default_secret_path()
-    return usual if usual.exists() or can_be_written(usual.parent) else Path(config.peer.out) / "secret"
+    fits = os.path.exists(usual) or can_be_written(usual.parent)
+    return keys.load_or_make_secret(config.network.secret or (usual if fits else config.peer.out / "secret"))
 
 
 def _own_key(config: Config, topology: Topology, me: int) -> KeyPair:

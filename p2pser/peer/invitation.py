@@ -1,8 +1,8 @@
 """Invitations to a run, the sites' replies, and the topology file that is made of them.
 
-Each is a small YAML file that its author signs (base/signing.py) and sends as it likes: none holds a secret. An
-invitation names the settings that all sites share, the graph and the sites; the site answers with its address and its
-public key. What comes from outside is checked whole before anything is made of it.
+Each is a small YAML file that its author signs (base/signing.py) and may send by any means: it holds no secret. An
+invitation names the settings that all sites share, the graph and the sites; a site's reply gives its address and its
+public key. A file from another site is validated completely before it is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -31,20 +30,20 @@ from p2pser.graph import spec
 from p2pser.graph.file_format import NOWHERE, EntryForm
 from p2pser.graph.graphs import is_random
 from p2pser.graph.schedule import Static
-from p2pser.graph.spec import PeerEntry, Topology
+from p2pser.graph.spec import Topology
 from p2pser.network.keys import KeyPair, raw_key
 
 F = TypeVar("F", bound="_Form")
 
 LEAST, MOST = 2, 100
-"""Sites of an invitation."""
+"""Fewest and most sites of a run."""
 DAYS = 30
 """Days for which an invitation can be accepted."""
 COMMON = ("privacy.mode", "network.round_timeout", "network.ping_after", "network.suspect_after", "network.dead_after",
           "network.serve_after")
-"""Settings that an invitation may hold beside those that all peers must have equal."""
+"""Settings that an invitation may hold in addition to those that all peers must have equal."""
 ENCODERS = (encoders.SPEECH.setting, encoders.TEXT.setting)
-"""Each site's own, and sent by their identities all the same: with them a site finds the encoders on its machine."""
+"""Settings of each site that an invitation holds as identities, by which a site finds the encoders on its machine."""
 RUN, KEY, REPLY, TOPOLOGY = "run.yaml", "author.key", "reply.yaml", "topology.yaml"
 
 
@@ -77,18 +76,18 @@ def _code(text: str) -> str:
 
 
 class _Form(Section):
-    """What all these files hold. ``code`` ties a reply to its invitation."""
+    """The entries that all these files have. ``code`` ties a reply to its invitation."""
 
     p2pser: str = Field(description="what the file is")
     version: Literal[1] = Field(description="version of this format")
     run: str = Field(description="name of the run")
-    peer: int = Field(ge=0, lt=MOST, description="id of the site that is invited")
-    code: Annotated[str, AfterValidator(_code)] = Field(description="of this invitation alone")
+    peer: int = Field(ge=0, lt=MOST, description="id of the invited site")
+    code: Annotated[str, AfterValidator(_code)] = Field(description="random number of this invitation")
     signed: dict[str, str] = Field(description="public key and signature of the author of the file")
 
     @property
     def by(self) -> str:
-        """The public key that it is signed with."""
+        """The public key of the file's author."""
         return self.signed["by"]
 
     def check(self) -> None:
@@ -96,7 +95,7 @@ class _Form(Section):
 
 
 class Invitation(_Form):
-    """An invitation of one site."""
+    """An invitation for one site."""
 
     p2pser: Literal["invitation"]
     sites: Annotated[tuple[str, ...], AfterValidator(_sites)] = Field(description="names of the sites, by id")
@@ -106,7 +105,7 @@ class Invitation(_Form):
 
     @property
     def site(self) -> str:
-        """The name of the site that is invited."""
+        """The name of the invited site."""
         return self.sites[self.peer]
 
     def check(self) -> None:
@@ -117,15 +116,15 @@ class Invitation(_Form):
         self.graph()
 
     def config(self) -> Config:
-        """Return the settings of the run. Raises ConfigError where one is wrong, or is no business of other sites."""
+        """Return the settings of the run. Raises ConfigError where one is wrong, or is each site's own."""
         for name in self.settings:
             if name not in _sent():
                 raise ConfigError(f"{name} is no setting of a whole run: each site sets its own")
         for name in ENCODERS:
             encoder = self.settings.get(name)
             if encoder is not None and encoders.IDENTIFIED.fullmatch(str(encoder)) is None:
-                raise ConfigError(f"{name} is {encoder!r} where an identity is due (NAME@IDENTITY): make the "
-                                  "invitation with p2pser invite")
+                raise ConfigError(f"{name} is {encoder!r} and must be an identity (NAME@IDENTITY): make the invitation "
+                                  "with p2pser invite")
         return configured({**self.settings, "name": self.run})
 
     def graph(self) -> Topology:
@@ -134,33 +133,29 @@ class Invitation(_Form):
         graph = self.topology.get("graph")
         if unknown or not isinstance(graph, Mapping):
             raise ConfigError("topology must hold graph, weights and hub only")
-        # Files of this machine, and generators that take any size, are none of another site's business.
+        # A file of another site must not name files of this machine, or generators that accept any size.
         if "graphml" in graph or ("kind" in graph and not _is_known(graph)):
             raise ConfigError("its graph must be a list of edges, or of a kind that p2pser has itself")
         if graph.get("peers") != len(self.sites):
             raise ConfigError(f"its graph must have the {len(self.sites)} peers that are the sites")
         return spec.parse(self.topology, "its topology", self.run)
 
-    def graph_with(self, peers: Mapping[int, PeerEntry]) -> Topology:
-        """Return the topology with these entries of its peers; errors as ``graph``."""
-        return replace(self.graph(), peers=peers)
-
 
 class Reply(_Form):
     """A site's answer to its invitation."""
 
     p2pser: Literal["reply"]
-    address: str = Field(description="where its neighbours dial it, tcp://HOST:PORT, or none")
-    listen: str | None = Field(None, description="where it listens, if that is another address")
-    key: str = Field(description="its public CURVE key")
+    address: str = Field(description="address at which neighbours dial the site, tcp://HOST:PORT, or none")
+    listen: str | None = Field(None, description="address at which the site listens, if that is another one")
+    key: str = Field(description="the site's public CURVE key")
 
     def entry(self) -> dict[str, str]:
-        """Return its entry in the topology file. Raises ValueError where that is none."""
+        """Return the site's entry in the topology file. Raises ValueError where it is invalid."""
         entry = {name: value for name in ("address", "listen", "key") if (value := getattr(self, name)) is not None}
         validated(EntryForm, entry)
         if self.address == NOWHERE and self.listen is not None:
-            raise ValueError(f"with the address {NOWHERE} no neighbour dials it, so it listens nowhere: leave the "
-                             "address to listen on out")
+            raise ValueError(f"with the address {NOWHERE} no neighbour dials the site, so it does not listen: leave "
+                             "the address to listen on out")
         return entry
 
     def check(self) -> None:
@@ -173,7 +168,7 @@ def _sent() -> set[str]:
 
 
 def _is_known(graph: Mapping[str, Any]) -> bool:
-    """Whether a graph is of a kind that each p2pser makes alike, without files and generators of networkx."""
+    """Whether a graph is of a kind that every installation of p2pser makes equally: no file, no networkx generator."""
     kind = graph.get("kind")
     return isinstance(kind, str) and "files" not in graph and (
         kind in SCHEDULES or (kind in GRAPHS and not is_random(kind)))
@@ -185,9 +180,9 @@ def invitations(config: Config, topology: Topology, sites: Sequence[str], keys: 
                 days: int = DAYS) -> list[dict[str, Any]]:
     """Return an invitation for each site, signed; site i is peer i.
 
-    config, topology : the run's. keys : the author's. today : the day; the invitations last ``days`` more.
+    config, topology : the run's. keys : the author's. today : the invitations can be accepted for ``days`` from then.
 
-    Raises ConfigError where a setting is a site's own affair, the names do not fit, or the graph cannot be sent.
+    Raises ConfigError where a setting is each site's own, the names do not fit, or the graph cannot be sent.
     """
     document = {"p2pser": "invitation", "version": 1, "run": config.name, "sites": list(sites),
                 "expires": (today + timedelta(days=days)).isoformat(), "settings": _settings(config),
@@ -200,8 +195,8 @@ def invitations(config: Config, topology: Topology, sites: Sequence[str], keys: 
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Return the settings that were given, by name."""
-    features = clip_features.portable(config.features)  # the author's folder of the encoder is no affair of the sites
+    """Return the settings that the author has set, by name."""
+    features = clip_features.portable(config.features)  # the encoder's folder on the author's machine is not sent
     tree = config.model_copy(update={"features": features}).model_dump(mode="json", exclude_unset=True)
     flat = {}
     for name in dict(settings_of(Config)):
@@ -214,7 +209,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _graph(topology: Topology) -> dict[str, Any]:
-    """Return what a topology file says of graph, weights and hub, so that it can be read anywhere."""
+    """Return graph, weights and hub as a topology file has them, without references to files of this machine."""
     given = topology.document
     if topology.retired:
         raise ConfigError(f"the topology {topology.name!r} retires peers, and an invitation is for a new run: leave "
@@ -237,7 +232,7 @@ def _graph(topology: Topology) -> dict[str, Any]:
 def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]], keys: KeyPair) -> dict[str, Any]:
     """Return the topology file, signed. replies : each with the name of its file, for errors. keys : the author's.
 
-    Raises ConfigError where a reply is missing, there is another one of its site, or it answers something else.
+    Raises ConfigError where a reply is missing, a site has sent two that differ, or a reply is to another invitation.
     """
     first = invited[0]
     if [one.peer for one in invited] != list(range(len(first.sites))):
@@ -275,7 +270,7 @@ def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]
 # ---- a site --------------------------------------------------------------------------------------------------
 
 def reply_to(invitation: Invitation, keys: KeyPair, address: str, listen: str | None) -> dict[str, Any]:
-    """Return a site's reply, signed by its own key. Raises ConfigError where an address is none."""
+    """Return a site's reply, signed by its own key. Raises ConfigError where an address is invalid."""
     entry = {"address": address, **({} if listen is None else {"listen": listen}), "key": keys.public}
     document = signed({"p2pser": "reply", "version": 1, "run": invitation.run, "peer": invitation.peer,
                        "code": invitation.code, **entry}, raw_key(keys.secret))
@@ -284,32 +279,31 @@ def reply_to(invitation: Invitation, keys: KeyPair, address: str, listen: str | 
 
 
 def run_file(config: Config) -> str:
-    """Return the run file (YAML) of the settings that were given."""
+    """Return the run file (YAML) of the settings that the user has set."""
     return yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------
 
 def read_invitation(path: Path, today: date | None = None) -> Invitation:
-    """Return a checked invitation. today : refuse one that has expired by this day; None: do not.
+    """Return a validated invitation. today : refuse an invitation that has expired; None: accept it.
 
     Raises ConfigError, in one sentence, for any other file.
     """
-    where = f"the invitation {path}"
-    one = _read(Invitation, path, where)
+    one = _read(Invitation, path, "the invitation")
     if today is not None and today > date.fromisoformat(one.expires):
-        raise ConfigError(f"{where} could be accepted until {one.expires}: ask its author for a new one (or set this "
-                          f"machine's clock, which says {today})")
+        raise ConfigError(f"the invitation {path} could be accepted until {one.expires}: ask its author for a new one "
+                          f"(or set this machine's clock, which says {today})")
     return one
 
 
 def read_reply(path: Path) -> Reply:
-    """Return a checked reply. Raises ConfigError, in one sentence, for any other file."""
-    return _read(Reply, path, f"the reply {path}")
+    """Return a validated reply. Raises ConfigError, in one sentence, for any other file."""
+    return _read(Reply, path, "the reply")
 
 
-def _read(form: type[F], path: Path, where: str) -> F:
-    return _checked(form, read_outside(path, where, ConfigError), where)
+def _read(form: type[F], path: Path, what: str) -> F:
+    return _checked(form, read_outside(path, what, ConfigError), f"{what} {path}")
 
 
 def _checked(form: type[F], document: Any, where: str) -> F:
@@ -333,7 +327,7 @@ def _checked(form: type[F], document: Any, where: str) -> F:
 
 
 def write(path: Path, document: Mapping[str, Any], comment: str, *, overwrite: bool = False) -> None:
-    """Write a document as YAML after a comment. Raises ConfigError where that fails, or the file exists."""
+    """Write a document as YAML below a comment. Raises ConfigError where that fails, or the file exists."""
     head = "".join(f"# {line}\n" for line in comment.splitlines())
     text = head + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100,
                                  default_flow_style=None)

@@ -1,15 +1,14 @@
-"""What a peer needs that joins a run under way, or comes back into it: its neighbours send it.
+"""The join state: what neighbours send to a peer that joins a running run, or returns to it.
 
 The peer asks every neighbour that trains. A neighbour answers at the start of its next round with that round, the roll
-call, the statistics' sums, and its parameters. With these the peer takes the round's local steps and its place in the
-exchanges. Nothing that carries mass is handed over: optimiser and algorithm begin afresh, and the peer's former rows
-are discarded. Where two neighbours can answer, what must be equal in both answers is compared.
+call, the statistics' sums, and its parameters. With these the peer takes the round's local steps and takes part in the
+exchanges. Nothing is handed over of which the network conserves a sum: optimiser and algorithm begin afresh, and the
+peer's former rows are discarded. If two neighbours answer, the parts that must be equal are compared.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,15 +29,15 @@ from p2pser.wire.messages import Header, Phase
 
 TRAINING = (Phase.TRAIN, Phase.EXCHANGE)
 AGREEMENT = 1e-6
-"""Largest relative difference of two neighbours' sums: each has its own last bits."""
+"""Largest relative difference of two neighbours' sums, whose last bits may differ."""
 
 
 @dataclass(frozen=True)
 class JoinState:
     """The state that neighbour ``sender`` sent.
 
-    round : the round that begins. call : what every peer brings. sums : (S,) of the statistics. x : (D,), parameters,
-    or the part of them that the sender shares with this peer. differing : the senders whose answers differ from it.
+    round : the round that begins. call : the roll call. sums : (S,) of the statistics. x : (D,), parameters, or the
+    part of them that the sender shares with this peer. differing : the senders whose answers differ from it.
     """
 
     sender: int
@@ -49,30 +48,30 @@ class JoinState:
     differing: tuple[int, ...] = ()
 
     def agrees(self, other: JoinState) -> bool:
-        """Whether the other state is of the same run: round and parameters are each sender's own."""
+        """Whether the other state is of the same run; round and parameters may differ between senders."""
         same = (self.call.resume, self.call.clips, self.call.widths, self.call.normalise, self.sums.shape) == (
             other.call.resume, other.call.clips, other.call.widths, other.call.normalise, other.sums.shape)
         return same and relative_sums(self.sums, other.sums) <= AGREEMENT
 
 
 class Joining:
-    """Sends and takes join states. Make it before the peer meets its neighbours: they may send at once.
+    """Sends and receives join states. Make it before the peer meets its neighbours, which may send at once.
 
     Parameters
     ----------
     mixer : carries the messages.
     topology, rounds : the run's topology, and R.
-    sums : the lengths S that the statistics' sums may have.
+    sums : the possible lengths S of the statistics' sums.
     like : this peer's row (D,), whose dtype the parameters have.
-    patience : seconds for which the second answer is waited for.
-    grace : seconds after which an answer is lost that a neighbour owes, because it has begun two rounds since.
-    ready : returns whether this peer can read an answer; before, it asks no neighbour.
+    patience : longest wait for the second answer [s].
+    grace : time after which an overdue answer is lost [s]; it is overdue once the neighbour has begun two rounds.
+    ready : returns whether this peer can read an answer; until then it asks no neighbour.
     clock : returns the time [s].
     """
 
     def __init__(self, mixer: NetworkMixer, topology: Topology, rounds: int, *, sums: Collection[int], like: Tensor,
-                 patience: float, grace: float, ready: Callable[[], bool] = lambda: True,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 patience: float, grace: float, clock: Callable[[], float],
+                 ready: Callable[[], bool] = lambda: True) -> None:
         self._mixer, self._topology, self._rounds = mixer, topology, rounds
         self._patience, self._grace, self._ready, self._clock = patience, grace, ready, clock
         self._parcels = Parcels(mixer, JOIN, "a join state", sums=sums, size=like.numel(), dtype=like.dtype,
@@ -82,19 +81,19 @@ class Joining:
         self._asked_in: dict[int, int] = {}
         """The round in which each neighbour was when it was asked."""
         self._owing: dict[int, float] = {}
-        """The neighbours that owe a state, and since when [s]."""
+        """The neighbours whose state is overdue, and since when [s]."""
         self._silent: set[int] = set()
-        """The neighbours that have not sent what they owed."""
+        """The neighbours whose overdue state is lost."""
         self._asking: set[int] = set()
         self._answered: dict[int, tuple[int, int]] = {}
-        """The neighbours that were sent a state, the incarnation of each and its request: each is answered once."""
+        """Neighbour -> incarnation and request that were answered last: each request is answered once."""
         self.expect = self._parcels.expect
         mixer.on(JOIN, self._take)
 
     # The peer that joins --------------------------------------------------------------------------------------
 
     def observe(self, event: events.Event) -> None:
-        """Ask a neighbour that trains as soon as it has said HELLO, and again when it comes back."""
+        """Ask a neighbour that trains as soon as its HELLO has come, and again when it returns."""
         if not self._wanted or not isinstance(event, events.Up | events.Changed):
             return
         if isinstance(event, events.Up):
@@ -107,10 +106,11 @@ class Joining:
 
     def receive(self, expected: Collection[int] = (), *, endless: bool = False, longest: float = math.inf,
                 ) -> JoinState | None:
-        """Wait for join states; None where no neighbour is left that could send one.
+        """Wait for join states and return one; None if no neighbour is left that could send one.
 
-        expected : the neighbours that send one without being asked. endless : wait for neighbours that may still train,
-        as long as one of them goes on. longest : seconds for the first state, where others wait for this peer.
+        expected : the neighbours that send one without a request. endless : wait for neighbours that may begin to
+        train, as long as one of them makes progress. longest : longest wait for the first state if other neighbours
+        wait for this peer [s].
         """
         first: float | None = None
         seen, quiet_since, end = self._seen(), self._clock(), self._clock() + longest
@@ -140,10 +140,10 @@ class Joining:
             self._mixer.listen(None if until == math.inf else until - now)
 
     def _ask(self, peer: int) -> None:
-        """Ask a neighbour, once more where it owes a state for too long.
+        """Ask a neighbour, and once more if its state is overdue for too long.
 
-        It answers at the start of its next round. It had read the request two rounds later, unless rounds are shorter
-        than the way to it, which the grace covers.
+        It answers at the start of the round after the request has arrived. Two rounds after the request was sent the
+        answer is overdue; the grace covers rounds that are shorter than the latency.
         """
         if not self._ready():
             return
@@ -159,17 +159,17 @@ class Joining:
             self._owing.setdefault(peer, now)
 
     def _lost_at(self, peers: Collection[int]) -> float:
-        """Return when the first state of these neighbours that is owed now is lost [s]; one that comes is not lost."""
+        """Return when the first overdue state of these neighbours is lost [s]; a state that is arriving is not."""
         return min((since + self._grace for j, since in self._owing.items()
                     if j in peers and not self._parcels.coming(j)), default=math.inf)
 
     def _seen(self) -> dict[int, tuple[int, ...]]:
-        """Return how far the neighbours are, but for what they report while they only wait."""
+        """Return the progress of the neighbours, without the part that also changes while they only wait."""
         progress = {j: self._mixer.roster.progress(j) for j in self._present()}
         return {j: each[: None if each.phase is Phase.TRAIN else 3] for j, each in progress.items() if each is not None}
 
     def _may_wait_for_others(self) -> bool:
-        """Whether no neighbour is here, or one of them waits for peers that an operator has to start."""
+        """Whether no neighbour is connected, or one of them waits for peers that an operator has to start."""
         progress = [self._mixer.roster.progress(j) for j in self._present()]
         return not progress or any(each is None or each.phase is Phase.START for each in progress)
 
@@ -179,7 +179,7 @@ class Joining:
         return any(each is None or each.phase <= Phase.SETUP for each in progress)
 
     def _may_come(self) -> bool:
-        """Whether a neighbour is here, or may still come: one that is banned does not."""
+        """Whether a neighbour is connected or may still connect; a banned neighbour may not."""
         return any(self._mixer.roster.state(j) is not State.BANNED for j in self._mixer.neighbours)
 
     def refuse(self, state: JoinState, reason: str) -> None:
@@ -188,7 +188,7 @@ class Joining:
         self._mixer.strike(state.sender, reason)
 
     def set_up(self) -> None:
-        """Call the roll without the neighbours that have asked for a state already."""
+        """Exclude from the roll call the neighbours that have asked for a state already."""
         for peer in self._asking:
             self._begins_afresh(peer)
 
@@ -205,7 +205,7 @@ class Joining:
     # Its neighbours -------------------------------------------------------------------------------------------
 
     def newcomers(self, peers: Collection[int]) -> None:
-        """Send a state to these neighbours, which the roll call has shown to lack one."""
+        """Send a state to these neighbours, which lack a checkpoint according to the roll call."""
         self._asking |= set(peers) & set(self._mixer.neighbours)
 
     def answer(self, round: int, call: RollCall, sums: Tensor, x: Tensor, parts: Parts | None) -> None:
@@ -214,14 +214,14 @@ class Joining:
         Parameters
         ----------
         round : the round that begins.
-        call : what every peer brings.
+        call : the roll call.
         sums : (S,) float64, as ``Session.statistics`` returned them.
         x : this peer's parameters (D,).
-        parts : what of a row crosses each edge; None: all of it.
+        parts : which entries of a row cross each edge; None: all of them.
         """
         fields = {"round": round, **call_fields(call)}
         for peer in sorted(self._asking & self._present()):
-            self._asking.discard(peer)  # the others get it when they are back
+            self._asking.discard(peer)  # the others are answered when they return
             request = self._mixer.hellos[peer].incarnation, self._parcels.request(peer)
             if self._answered.get(peer) == request or peer in self._mixer.training():
                 continue
@@ -231,7 +231,7 @@ class Joining:
             self._parcels.send(peer, fields, sums, x if parts is None else parts.cut(self._mixer.me, peer, x))
 
     def _begins_afresh(self, peer: int) -> None:
-        """No exchange waits for a neighbour that waits for a join state."""
+        """Let no exchange wait for a neighbour that waits for a join state."""
         if self._mixer.io.progress.phase in (Phase.SETUP, *TRAINING) and peer not in self._mixer.lost:
             self._mixer.apart(peer, f"peer {peer} is sent the state of the run")
 
@@ -265,7 +265,7 @@ def _state(sender: int, facts: tuple[int, RollCall], sums: Tensor, x: Tensor) ->
 
 
 def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
-    """Return the state that most senders agree with, and how many do, itself included."""
+    """Return the state that most senders agree with, and the number of these senders, its own included."""
     groups = {i: [j for j in states if states[i].agrees(states[j])] for i in sorted(states)}
     best = max(groups, key=lambda i: len(groups[i]))
     state, together = states[best], groups[best]
@@ -275,7 +275,7 @@ def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
 
 
 def call_fields(call: RollCall) -> dict[str, Any]:
-    """Return what a peer that takes no part in the roll call needs of it, as plain data."""
+    """Return the part of the roll call that a peer which was not in it needs, as plain data."""
     return {"resume": call.resume, "clips": dict(call.clips), "widths": dict(call.widths),
             "cut": sorted(map(list, call.cut)), **({"normalise": call.normalise} if call.normalise else {})}
 

@@ -1,8 +1,8 @@
 """The emotions of a run whose peers agree on them: the union of those of all sites that begin it.
 
-The list is found in the roll call, after the peers have met, so HELLO compares models of two emotions. Once a peer
-knows the list, its HELLO says it. A peer that comes later takes it from there, and so does one without a checkpoint
-where the others resume; one with checkpoints has it in its folder.
+The roll call determines the list after the peers have met, so HELLO compares models of two emotions. Once a peer knows
+the list, its HELLO has it. A peer that comes later takes the list from there, and so does a peer that lacks the
+checkpoint at which the others resume. A peer with checkpoints has the list in its folder.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from p2pser.run.setup import RollCall
 
 
 class Labelling:
-    """Knows the emotions of the run, or finds them out.
+    """Determines the emotions of the run.
 
     Parameters
     ----------
-    cohort : learns them.
-    mixer : knows what neighbours say of them.
-    folder, reporter : keep them, and tell them.
-    learned : called once they are known, where they were not from the start.
+    cohort : makes the networks for them.
+    mixer : has the lists of the neighbours' HELLOs.
+    folder, reporter : keep and report them.
+    learned : called once they are known, unless they were known from the start.
     """
 
     def __init__(self, cohort: Cohort, mixer: NetworkMixer, folder: PeerFolder, reporter: Reporter,
@@ -36,19 +36,18 @@ class Labelling:
         self._learned = learned
 
     def known(self) -> bool:
-        """Whether this peer knows the emotions of the run; it takes them from neighbours where these do.
+        """Whether this peer knows the emotions of the run; it takes them from neighbours that know them.
 
         Raises CorpusError where no neighbour's list has all emotions of this peer's clips.
         """
         if self._cohort.agreed:
             return True
         here = self._mixer.roster.here()
-        said = [hello.labels for j, hello in self._mixer.hellos.items() if j in here]
-        lists = Counter(labels for labels in said if labels)
+        lists = Counter(hello.labels for j, hello in self._mixer.hellos.items() if j in here and hello.labels)
         fitting = [labels for labels in lists if self.own <= set(labels)]
         if fitting:
             self._learn(max(fitting, key=lambda labels: (lists[labels], labels)))
-        # The word of one neighbour ends no peer that has others.
+        # A single neighbour's list does not end a peer that has other neighbours.
         elif lists and lists.total() == len(here) and (len(here) > 1 or not self._mixer.roster.missing()):
             require_own(self.own, lists.most_common(1)[0][0], self._mixer.me)
         return self._cohort.agreed
@@ -59,7 +58,7 @@ class Labelling:
         return frozenset(self._cohort.federation.labels)
 
     def called(self, call: RollCall) -> None:
-        """Take what the roll call has found, where the peers begin a run; they resume one with its list.
+        """Take the list of the roll call, if the peers begin a run; peers that resume a run have its list.
 
         Raises CorpusError where all peers together have fewer than two emotions, or too many.
         """
@@ -75,7 +74,7 @@ class Labelling:
         self._folder.keep_labels(labels)
         self._mixer.learn(self._cohort.schema, labels)
         self._learned()
-        lacks = f"; it has no clip of {', '.join(absent)}, other peers have" if absent else ""
+        lacks = f"; it has no clip of {', '.join(absent)}, but other peers have" if absent else ""
         self._reporter.tell("labels", f"peer {self._mixer.me} learns the emotions of all peers, {', '.join(labels)}"
                             f"{lacks}", labels=list(labels), absent=absent)
 

@@ -1,6 +1,6 @@
-"""Several peers as processes of this machine, started from a forkserver that has imported their modules.
+"""Several peers as processes of this machine, forked from a server that has imported their modules.
 
-The launcher itself does not import torch. Each child reports through a pipe, and ends when its launcher does.
+The launcher itself does not import torch. Each child reports through a pipe, and ends when its launcher ends.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 PRELOAD = "p2pser.peer.preload"
 Work: TypeAlias = "Callable[[Config, Topology, int, bool, Connection, Federation | None], None]"
-"""What a child process does: (config, topology, peer, fresh, pipe to the launcher, data)."""
+"""The function of a child process: (config, topology, peer, fresh, pipe to the launcher, data)."""
 PORTS = range(20000, 32000)
-"""Ports to search for free ones: below the range that systems use for outgoing connections."""
+"""Ports among which free ones are searched: below the range that systems use for outgoing connections."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -62,7 +62,7 @@ class LocalPeers:
     ----------
     config, topology : the run's.
     ids : the peers to start; default: all of the topology.
-    fresh : forget an earlier run in the peers' folders.
+    fresh : remove the files of an earlier run in the peers' folders.
     federation : the data of all these peers; default: each reads its own.
     """
 
@@ -79,12 +79,19 @@ class LocalPeers:
 
     def __enter__(self) -> LocalPeers:
         start_forkserver(self._config)
-        for peer in self._ids:
-            self.start(peer, fresh=self._fresh)
+        try:
+            for peer in self._ids:
+                self.start(peer, fresh=self._fresh)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
         for child in self._started:
             child.process.kill()
         for child in self._started:
@@ -94,14 +101,14 @@ class LocalPeers:
 
     def start(self, peer: int, *, fresh: bool = False, work: Work | None = None,
               run: tuple[Config, Topology] | None = None) -> None:
-        """Start a peer, also one that has run before.
+        """Start a peer, or start it again.
 
         Parameters
         ----------
         peer : its id.
-        fresh : forget an earlier run in its folder.
-        work : does the child's work, in place of ``child_work`` and with its arguments.
-        run : the configuration and the topology as this peer sees them, where they differ from the others'.
+        fresh : remove the files of an earlier run in its folder.
+        work : the child's function, in place of ``child_work`` and with its arguments.
+        run : the configuration and the topology of this peer, if they differ from the others'.
         """
         config, topology = run or (self._config, self._topology)
         here, there = self._context.Pipe(duplex=False)
@@ -128,8 +135,8 @@ class LocalPeers:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the children's records in the order of arrival, until all have ended.
 
-        ``reporter`` is the peer that sent a record; in events of the network, ``peer`` is the neighbour. Beside the
-        records of telemetry: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
+        ``reporter`` is the peer that sent a record; in events of the network, ``peer`` is the neighbour. In addition to
+        the records of telemetry: ``{"kind": "say", "sentence"}``, ``{"kind": "sketch", …}``,
         ``{"kind": "ended", "finished", "summary"}``, ``{"kind": "failed", "reason", "exit_code"}`` and, as the last of
         each peer, ``{"kind": "gone", "exit_code"}`` (negative: the signal that ended it).
         """
@@ -137,31 +144,31 @@ class LocalPeers:
             yield from self.news(None)
 
     def running(self) -> tuple[int, ...]:
-        """Return the peers of which a process has not been reported ``gone`` yet."""
+        """Return the peers that have not been reported ``gone`` yet."""
         return tuple(sorted({child.peer for child in self._open}))
 
     def news(self, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the records that are there; where there is none, wait at most ``timeout`` seconds (None: no limit)."""
+        """Yield the available records; if there is none, wait at most ``timeout`` seconds (None: no limit)."""
         pipes = {child.pipe: child for child in self._open}
         for ready in multiprocessing.connection.wait(list(pipes), timeout):
             child = pipes[ready]  # type: ignore[index]
             try:
                 yield {"peer": child.peer, **_read(child.pipe.recv_bytes()), "reporter": child.peer}
-            except (EOFError, OSError):  # OSError: killed while it was telling something
+            except (EOFError, OSError):  # OSError: killed while it was sending a record
                 self._open.remove(child)
                 child.process.join()
                 yield {"peer": child.peer, "kind": "gone", "exit_code": child.process.exitcode, "reporter": child.peer}
 
 
 def start_forkserver(config: Config) -> None:
-    """Start the process that peers are forked from, which imports their modules while the caller goes on."""
+    """Start the process that peers are forked from. It imports their modules while the caller continues."""
     refuse_unguarded_script()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, str(config.training.threads))
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc: one heap per process instead of one per thread
-    # Ours comes last, since it freezes the objects that exist then. A missing package is reported by the peer.
+    # PRELOAD is last, since it freezes the objects that exist then. A missing package is reported by the peer.
     algorithm = ALGORITHMS.module(config.gossip.algorithm)
-    budget = ["dp_accounting.pld"] if config.privacy.epsilon else []  # takes each peer a second
+    budget = ["dp_accounting.pld"] if config.privacy.epsilon else []  # importing it takes each peer a second
     modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), *budget, PRELOAD]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
@@ -169,17 +176,17 @@ def start_forkserver(config: Config) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """How the peers of a launched run ended.
+    """The results of the peers of a launched run.
 
-    summaries : of each peer, in the order of their ids, as plain data. "3 of 6 peers agreed" stands in it as
-        ``agreed`` (None where each peer keeps a model of its own), ``took_part`` and ``peers``.
+    summaries : of each peer, in the order of their ids, as plain data. ``agreed`` (None if each peer keeps a model of
+        its own), ``took_part`` and ``peers`` are numbers of peers.
     """
 
     summaries: tuple[dict[str, Any], ...]
 
     @property
     def exit_code(self) -> int:
-        """What a command that runs these peers exits with: 3 where one ended without another one, else 0."""
+        """The exit code of a command that runs these peers: 3 if a peer ended without another peer, else 0."""
         return 0 if all(map(complete, self.summaries)) else INCOMPLETE
 
     def to_frame(self) -> pandas.DataFrame:
@@ -189,11 +196,11 @@ class Launch:
 
 def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any]], None] | None = None,
             federation: Federation | None = None) -> Launch:
-    """Run all peers of a topology as processes of this machine, anew, and return how they ended.
+    """Run all peers of a topology as processes of this machine, from the start, and return their results.
 
     Parameters
     ----------
-    config, topology : the run's. Without a ``network.base_port`` of its own it listens on free ports.
+    config, topology : the run's. If ``network.base_port`` is not set, the peers listen on free ports.
     observe : called with every record of every peer.
     federation : the data of all peers; default: each reads its own.
 
@@ -221,10 +228,10 @@ def run_all(config: Config, topology: Topology, observe: Callable[[dict[str, Any
 
 
 def among_own_peers(config: Config) -> Config:
-    """Return the settings of a run whose peers one launcher starts, once, where the user has not set others.
+    """Return the settings of a run whose peers one launcher starts, once; settings of the user stay.
 
-    No peer is started again, and none has anything to hide from another: so the run has the simulator's bits. A budget
-    needs noise from secret keys all the same.
+    No peer is started again, and all belong to one user: so the run's draws come from the seed, and it has the
+    simulator's bits. A budget needs noise from secret keys all the same.
     """
     return config.with_settings([
         *([] if "serve_after" in config.network.model_fields_set else ["network.serve_after=0"]),
@@ -233,8 +240,8 @@ def among_own_peers(config: Config) -> Config:
 
 
 def free_base_port(count: int, host: str = "127.0.0.1") -> int:
-    """Return a port p such that p .. p + count - 1 can be listened on now. Raises ConfigError where there is none."""
-    first = PORTS.start + os.getpid() * 64 % (len(PORTS) - count)
+    """Return a port p such that p .. p + count - 1 are free now. Raises ConfigError where there is none."""
+    first = PORTS.start + os.getpid() * 64 % max(1, len(PORTS) - count)
     candidates: list[int] = [*range(first, PORTS.stop - count, count), *range(PORTS.start, first, count)]
     for base in candidates:
         if all(_is_free(host, base + i) for i in range(count)):
@@ -254,7 +261,7 @@ def _is_free(host: str, port: int) -> bool:
 
 def require_fitting(config: Config, topology: Topology) -> None:
     """Raise ConfigError or P2PSERError where the algorithm and the model of a run do not fit it (``run.fitting``). A
-    child finds out, since this process does not import torch.
+    child process checks it, since this process does not import torch.
     """
     context = multiprocessing.get_context("forkserver")
     here, there = context.Pipe(duplex=False)
@@ -262,7 +269,12 @@ def require_fitting(config: Config, topology: Topology) -> None:
     process.start()
     there.close()
     with here:
-        reason, exit_code = json.loads(here.recv_bytes())
+        try:
+            reason, exit_code = json.loads(here.recv_bytes())
+        except EOFError:  # the code of a plug-in may raise anything, and memory may run out
+            process.join()
+            raise P2PSERError("the process that checks the settings of this run ended with exit code "
+                              f"{process.exitcode}: its own message is above") from None
     process.join()
     if reason is not None:
         raise (ConfigError if exit_code == ConfigError.exit_code else P2PSERError)(reason)
@@ -281,7 +293,7 @@ def _say_what_does_not_fit(config: Config, topology: Topology, pipe: Connection)
 
 def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
                federation: Federation | None) -> None:
-    """Run one peer in a child process, and tell the launcher about it through the pipe."""
+    """Run one peer in a child process, and report to the launcher through the pipe."""
     _die_with_parent()
     threading.Thread(target=_die_with_launcher, args=(pipe.fileno(),), name="p2pser-lifeline", daemon=True).start()
     from p2pser.peer.process import Peer
@@ -310,7 +322,7 @@ def child_work(config: Config, topology: Topology, me: int, fresh: bool, pipe: C
 
 
 def _written(record: Mapping[str, Any]) -> bytes:
-    """Return a line of JSON, and after it the bytes of a sketch."""
+    """Return a line of JSON, followed by the bytes of a sketch."""
     sketch: bytes = record.get("sketch", b"")
     return json.dumps({key: value for key, value in record.items() if value is not sketch}).encode() + b"\n" + sketch
 
@@ -322,9 +334,9 @@ def _read(message: bytes) -> dict[str, Any]:
 
 
 def _die_with_launcher(pipe: int) -> None:
-    """End this process when the pipe's other end is closed; a waiting peer would not notice it by writing.
+    """End this process when the pipe's other end is closed. A waiting peer writes nothing, and would not notice it.
 
-    The forkserver cannot do it: it lives as long as any child that inherited the descriptor it watches.
+    The forkserver does not end it: it lives as long as any child that has inherited the descriptor it watches.
     """
     lifeline = select.poll()
     lifeline.register(pipe, 0)  # an error is always reported
@@ -333,6 +345,6 @@ def _die_with_launcher(pipe: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent, the forkserver, dies; elsewhere the broken pipe does it."""
+    """Let Linux kill this process when its parent, the forkserver, dies; elsewhere the broken pipe ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

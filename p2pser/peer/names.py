@@ -1,4 +1,4 @@
-"""Names of the files in a peer's folder that both the peer and those who look at its folder read."""
+"""Names of the files in a peer's folder that its viewers read too."""
 
 from __future__ import annotations
 

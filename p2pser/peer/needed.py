@@ -1,4 +1,4 @@
-"""Waits for the neighbours without which an algorithm has nothing to do: a client for its hub, a hub for a client."""
+"""Waiting for the neighbours that an algorithm cannot do without: a client for its hub, a hub for a client."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NEVER_BACK = (State.DONE, State.BANNED)
 
 
 class Needed:
-    """Says, before a round, whether enough neighbours take part in it, and waits for those that may come back.
+    """Checks before a round whether enough neighbours take part in it, and waits for those that may return.
 
-    One that is lost is waited for as one that is absent at the start; one that has come back, until it trains.
+    A lost neighbour is treated as one that is absent at the start; one that has returned is waited for until it trains.
 
     Parameters
     ----------
-    algorithm : says without which neighbours a peer cannot go on (``Algorithm.ends``).
+    algorithm : knows the neighbours without which a peer cannot continue (``Algorithm.ends``).
     mixer : knows the neighbours.
     reporter : receives sentences and events.
-    patience : seconds for which one that is lost is waited for; None: without limit.
+    patience : longest wait for a lost neighbour [s]; None: no limit.
     """
 
     def __init__(self, algorithm: Algorithm, mixer: NetworkMixer, reporter: Reporter, patience: float | None) -> None:
@@ -33,19 +33,19 @@ class Needed:
         self._patience = math.inf if patience is None else patience
 
     def missing(self, last: bool) -> bool:
-        """Whether to wait. last: all rounds are over: then also for each neighbour that has come back, since later it
-        can take no part any more.
+        """Whether to wait. last: all rounds are over; then also for each neighbour that has returned, since it cannot
+        take part later.
         """
         roster, algorithm = self._mixer.roster, self._algorithm
         return self._without(lambda j: not roster.awaited(j)) is not None or (
             last and algorithm.served and bool(roster.returning()))
 
     def wait(self, last: bool, meanwhile: Callable[[], None]) -> None:
-        """Wait as long as something is ``missing``.
+        """Wait as long as neighbours are ``missing``.
 
-        meanwhile : called again and again: what neighbours ask for that come back.
+        meanwhile : called repeatedly; answers the requests of neighbours that return.
 
-        Raises P2PSERError where the time is over, or no lost neighbour can come back.
+        Raises P2PSERError where the time is over, or no lost neighbour can return.
         """
         mixer, roster, before, since = self._mixer, self._mixer.roster, "", 0.0
         while self.missing(last):
@@ -60,7 +60,7 @@ class Needed:
             limit = (1 if reason is None else LONGEST) * mixer.exchange.round_timeout
             until = since + (self._patience if lost else limit)
             if reason is None and now >= until:
-                return  # they take the model when all is over
+                return  # they take the model at the end
             if now >= until or self._without(lambda j: roster.state(j) in NEVER_BACK) is not None:
                 raise P2PSERError(f"{reason}: training cannot go on; start all peers again with the same commands, and "
                                   "they resume from the newest checkpoint that all have")
@@ -68,5 +68,5 @@ class Needed:
             mixer.listen(min(until, mixer.waits()) - now)
 
     def _without(self, gone: Callable[[int], bool]) -> str | None:
-        """Return why this peer cannot go on without the neighbours that are ``gone``; None where it can."""
+        """Return why this peer cannot continue without the neighbours that are ``gone``; None if it can."""
         return self._algorithm.ends(self._mixer.me, {j for j in self._mixer.neighbours if gone(j)})

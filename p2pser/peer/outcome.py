@@ -1,7 +1,7 @@
-"""What a peer ends its run with: kept in its folder before anything else is written, and handed over to neighbours.
+"""The outcome of a run: written to the peer's folder before anything else at the end, and handed over to neighbours.
 
-Everything else at the end (the model directory, the personal model, ``finished.json``) is made from it, so a peer that
-is killed at any instant of the end, and started again, ends with the same model without its neighbours.
+The other files of the end (the model directory, the personal model, ``finished.json``) are derived from it. So a peer
+that is killed at any instant of the end, and started again, ends with the same model without its neighbours.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from p2pser.run import checkpoint
 from p2pser.run.setup import RollCall
 
 ROW, SUMS = "x", "setup.sums"
-"""The rows of the parameters, and of the statistics' sums, in a checkpoint."""
+"""Names of the rows of parameters and of the statistics' sums in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended for a peer.
 
-    final : rows (1, D) float64 is the peer's model.
-    call : what every peer brought. sums : (S,) of the statistics.
-    givers : the neighbours that have handed it over; () where this peer took part in the end.
+    final : the final consensus; its rows (1, D) float64 are the peer's model.
+    call : the roll call. sums : (S,) of the statistics.
+    givers : the neighbours that have handed it over; () if this peer took part in the end.
     """
 
     final: Consensus
@@ -45,7 +45,7 @@ class Outcome:
         return self.final.rows[0]
 
     def fields(self) -> dict[str, Any]:
-        """Return all but the tensors, as plain data."""
+        """Return all except the tensors, as plain data."""
         final = self.final
         return {"call": call_fields(self.call), "distance": finite(final.distance),
                 "exchanges": final.exchanges, "dead": list(final.dead), "converged": final.converged,
@@ -54,7 +54,7 @@ class Outcome:
 
 def read(fields: Mapping[str, Any], row: Tensor, sums: Tensor, topology: Topology, rounds: int,
          givers: tuple[int, ...] = ()) -> Outcome:
-    """Return the outcome of ``Outcome.fields`` and its tensors (D,) and (S,).
+    """Return the outcome that has these ``Outcome.fields`` and the tensors (D,) and (S,).
 
     Raises KeyError, TypeError or ValueError for fields of another form.
     """
@@ -79,7 +79,7 @@ def keep(folder: Path, round: int, outcome: Outcome, summary: Mapping[str, Any])
 
 
 def kept(folder: Path, round: int, topology: Topology) -> tuple[Outcome, dict[str, Any]] | None:
-    """Return the outcome and the summary of ``keep``; None where there is none that is whole."""
+    """Return the outcome and the summary of ``keep``; None if there is none that is complete."""
     if round not in checkpoint.available(folder):
         return None
     rows, _, meta = checkpoint.load(folder, round)
@@ -87,4 +87,4 @@ def kept(folder: Path, round: int, topology: Topology) -> tuple[Outcome, dict[st
         outcome = read(meta["outcome"], rows[ROW][0], rows[SUMS][0], topology, round, tuple(meta["givers"]))
         return outcome, dict(meta["summary"])
     except (KeyError, TypeError, ValueError):
-        return None  # written by another version: the run's end is done again
+        return None  # written by another version: the end of the run is repeated

@@ -1,4 +1,4 @@
-"""What a site can find out before the run and without any other: its recordings, address, clock, disk and memory."""
+"""Checks of a site that need no other site: recordings, address, clock, disk and memory."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from p2pser.base import memory
 from p2pser.base.errors import P2PSERError
 from p2pser.base.hosts import host_of
+from p2pser.base.paths import existing
 from p2pser.base.wording import counted
 from p2pser.config import Config
 from p2pser.corpora import combined
@@ -26,9 +27,9 @@ from p2pser.features.ends import early_note
 from p2pser.graph.spec import Topology
 
 WRITTEN = 64 << 20
-"""Bytes that a peer writes beside its rows: logs, features of some thousand clips."""
+"""Size of what a peer writes in addition to its rows: logs, features of some thousand clips [B]."""
 ROWS_ON_DISK, ROWS_IN_MEMORY = 24, 16
-"""Rows (float32) in checkpoints and model, and in memory."""
+"""Number of rows (float32) in checkpoints and model, and in memory."""
 PROCESS = 500 << 20
 """Memory of a peer's process without rows [B]."""
 FIRST_DAY, LAST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
@@ -36,19 +37,19 @@ FIRST_DAY, LAST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc), datetime(2100, 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. ``fits``: nothing hinders the run; the sentence names the remedy where not."""
+    """The result of one check. ``fits``: it does not prevent the run; otherwise the sentence names the remedy."""
 
     what: str
     sentence: str
     fits: bool = True
 
     def document(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the finding as plain data."""
         return {"what": self.what, "fits": self.fits, "sentence": f"{self.what}: {self.sentence}"}
 
 
 def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
-    """Look at a site's clips and emotions; only the headers of recordings are read."""
+    """Check a site's clips and emotions; only the headers of recordings are read."""
     if config.corpus.name == NO_CLIPS or (topology.hub == me and config.corpus.partition == "own"):
         return [Finding("clips", "none: this site only relays between its neighbours")]
     try:
@@ -77,31 +78,31 @@ def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
 
 def _lacking(config: Config, counts: Counter[str]) -> str:
     absent = [label for label in map(canonical, config.corpus.labels or ()) if label not in counts]
-    return f"; none of {', '.join(absent)}: other sites have to have some" if absent else ""
+    return f"; none of {', '.join(absent)}: other sites must have some" if absent else ""
 
 
 def _own_words(config: Config) -> list[Finding]:
-    """Return what to do about each emotion that the other sites would not understand."""
-    found = Counter(clip.emotion for clip in combined.load(config.corpus).clips if clip.emotion is not None)
+    """Return what to do about each emotion whose name the other sites do not use."""
+    counts = Counter(clip.emotion for clip in combined.load(config.corpus).clips if clip.emotion is not None)
     fixed = set(map(canonical, config.corpus.labels or ()))
     findings = []
-    for word, count in sorted(found.items()):
+    for word, count in sorted(counts.items()):
         mend = f"to count them as another one, add for example --set corpus.map={word}=anger"
         clips = counted(count, "clip")
         if fixed and canonical(word) not in fixed:
             findings.append(Finding("emotions", f"{clips} of {word!r} will be left out: the run learns "
                                                 f"{', '.join(sorted(fixed))}; {mend}"))
         elif not fixed and not is_known(word):
-            findings.append(Finding("emotions", f"{word!r} ({clips}) is no usual name: the run learns it as an emotion "
-                                                f"of its own; {mend}"))
+            findings.append(Finding("emotions", f"{word!r} ({clips}) is an unknown name: the run learns it as a "
+                                                f"separate emotion; {mend}"))
     return findings
 
 
 def machine(config: Config, address: str | None, row: int, clips: int = 0) -> list[Finding]:
-    """Look at clock, disk, memory and the own address.
+    """Check clock, disk, memory and this peer's address.
 
-    address : at which neighbours dial this peer; None: they do not. row : number of parameters. clips : bytes of the
-    features in memory.
+    address : at which neighbours dial this peer; None: they do not. row : number of parameters. clips : size of the
+    features in memory [B].
     """
     return [_clock(datetime.now(timezone.utc)), _disk(config.peer.out, ROWS_ON_DISK * 4 * row + WRITTEN),
             *_memory(ROWS_IN_MEMORY * 4 * row + 2 * clips + PROCESS), *([] if address is None else [_address(address)])]
@@ -111,11 +112,11 @@ def _clock(now: datetime) -> Finding:
     shown = f"{now:%Y-%m-%d %H:%M} UTC"
     if FIRST_DAY <= now < LAST_DAY:
         return Finding("clock", shown)
-    return Finding("clock", f"it says {shown}, which cannot be: set it (timedatectl set-ntp true)", fits=False)
+    return Finding("clock", f"it shows {shown}, which is wrong: set it (timedatectl set-ntp true)", fits=False)
 
 
 def _disk(out: Path, needed: int) -> Finding:
-    folder = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    folder = existing(out)
     try:
         with tempfile.TemporaryFile(dir=folder):
             free = shutil.disk_usage(folder).free
@@ -128,7 +129,7 @@ def _disk(out: Path, needed: int) -> Finding:
 
 
 def _memory(needed: int) -> list[Finding]:
-    """Return what Linux says of the memory; nothing where it does not say."""
+    """Return the finding about memory; none where the system does not report its available memory."""
     available = memory.available()
     if available is None:
         return []
@@ -138,7 +139,7 @@ def _memory(needed: int) -> list[Finding]:
 
 
 def _address(address: str) -> Finding:
-    """Look whether the name of the own address is known, and is this machine's."""
+    """Check whether the host of this peer's address is known, and is this machine."""
     host = host_of(address).strip("[]")
     try:
         places = {place[0] for *_, place in socket.getaddrinfo(host, None)}
@@ -150,5 +151,5 @@ def _address(address: str) -> Finding:
                                                          socket.SOCK_DGRAM) as probe:
             probe.bind((place, 0))
             return Finding("address", f"{address}, of this machine")
-    return Finding("address", f"{address} is of no interface of this machine ({socket.gethostname()}): right only "
+    return Finding("address", f"{address} is not an address of this machine ({socket.gethostname()}): correct only "
                               "behind a router that forwards its port here")

@@ -1,6 +1,6 @@
-"""Three messages of one round that belong together, and the request for them: what there is to say, sums, and a row.
+"""Three messages of one round that belong together (facts, sums, and a row), and the request for them.
 
-So a peer that joins is sent the state of the run (join_state.py), and one that missed the end the model (handover.py).
+They carry the join state of a peer that joins (join_state.py) and the model for one that missed the end (handover.py).
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from p2pser.wire.codec import DENSE, codec, finite
 from p2pser.wire.messages import Header
 
 FACTS, SUMS, ROW, ASK = range(4)
-"""What a message is: plain data, the statistics' sums, a row; and the request for all three. Its slot is that, plus
-KINDS for each request before: a second message of one step would be taken for a copy of the first."""
+"""Kinds of messages: plain data, the statistics' sums, a row; and the request for all three. A message's slot is its
+kind, plus KINDS for each earlier request: a second message of one step would be taken for a copy of the first."""
 KINDS = 4
 
 T = TypeVar("T")
 
 
 class Parcels(Generic[T]):
-    """Sends the three messages, and puts those that come together.
+    """Sends the three messages, and assembles those that arrive.
 
     Parameters
     ----------
     mixer, round : carries the messages, in this round.
-    what : what the messages are together, for errors.
-    sums, size : the lengths that the sums may have, and D, the largest length of a row.
+    what : name of the three messages in errors.
+    sums, size : the possible lengths of the sums, and D, the largest length of a row.
     dtype : of a row; sums are float64.
-    make : (sender, facts, sums, row) -> what the messages say. Like ``read_facts`` (payload -> facts) it raises
-        KeyError, TypeError, ValueError or RemoteProtocolError for another form.
-    most : so often is one incarnation of a neighbour asked.
+    make : (sender, facts, sums, row) -> the object of the three messages. Like ``read_facts`` (payload -> facts) it
+        raises KeyError, TypeError, ValueError or RemoteProtocolError for another form.
+    most : most requests to one incarnation of a neighbour.
     """
 
     def __init__(self, mixer: NetworkMixer, round: int, what: str, *, sums: Collection[int], size: int,
@@ -48,20 +48,20 @@ class Parcels(Generic[T]):
         self.expect(sums, size)
         self._read_facts, self._make, self._most = read_facts, make, most
         self._asked: dict[int, tuple[int, int]] = {}
-        """The neighbours that were asked: the incarnation of each, and the number of the request, from 0."""
+        """The neighbours that were asked -> the incarnation of each, and the number of the last request, from 0."""
         self._lost: set[int] = set()
-        """The neighbours whose answer may be lost: the next ``ask`` is another request."""
+        """The neighbours whose answer may be lost: the next ``ask`` sends another request."""
         self._requests: dict[int, int] = {}
         """The number of each neighbour's latest request."""
         self._came: dict[int, dict[int, Any]] = {}
-        """The messages of each sender from which not all have come, by slot."""
+        """Sender -> its messages by kind, until all three have come."""
 
     def expect(self, sums: Collection[int], size: int) -> None:
-        """Expect other lengths, before anybody is asked."""
+        """Expect other lengths; call it before any neighbour is asked."""
         self._due = {SUMS: (torch.float64, sums), ROW: (self._dtype, range(1, size + 1))}
 
     def ask(self, peer: int) -> bool:
-        """Ask a neighbour, once an incarnation and once more after each ``lose``; return whether it was asked now."""
+        """Ask a neighbour, once per incarnation and once more after each ``lose``; return whether it was asked now."""
         number = 0
         if self.was_asked(peer):
             number = self._asked[peer][1] + 1
@@ -93,7 +93,7 @@ class Parcels(Generic[T]):
         return True
 
     def request(self, peer: int) -> int:
-        """Return the number of a neighbour's latest request; 0 where it has made none."""
+        """Return the number of a neighbour's latest request; 0 if it has made none."""
         return self._requests.get(peer, 0)
 
     def send(self, peer: int, facts: Mapping[str, Any], sums: Tensor, row: Tensor) -> None:
@@ -106,9 +106,9 @@ class Parcels(Generic[T]):
                              kept.numel())
 
     def take(self, peer: int, header: Header, payload: memoryview) -> T | None:
-        """Take a message; return what all three say once they have come.
+        """Take a message; return the object of all three once they have come, else None.
 
-        Raises RemoteProtocolError for one of another form; what its sender sent before is forgotten then.
+        Raises RemoteProtocolError for a message of another form, and discards its sender's earlier messages.
         """
         came = self._came.setdefault(peer, {})
         try:
@@ -123,7 +123,7 @@ class Parcels(Generic[T]):
         return made
 
     def forget(self, peer: int) -> None:
-        """Forget what a neighbour has sent so far."""
+        """Discard the messages that a neighbour has sent so far."""
         self._came.pop(peer, None)
 
     def _read(self, header: Header, payload: memoryview) -> Any:

@@ -43,9 +43,9 @@ from p2pser.base.registries import CORPORA
 
 __all__ = ["encodings", "msgpack", "numpy", "p2pser", "platformdirs", "safetensors", "torch", "zmq"]
 
-# The corpora of installed packages are looked for here, once: it takes each child a tenth of its processor time.
+# Search the corpora of installed packages once, here: it would be a tenth of each child's processor time.
 CORPORA.names()
 
-# The garbage collector writes into every object that it looks at: what is frozen stays shared with the children.
+# The garbage collector writes into every object that it visits: frozen objects stay shared with the children.
 gc.collect()
 gc.freeze()

@@ -1,4 +1,4 @@
-"""One peer, from its recordings to the network's model."""
+"""A peer's process, from its recordings to the common model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from p2pser.run.setup import weighs
 from p2pser.wire.hello import Hello, normalised_settings
 
 FIRST_MOMENT = 1767225600.0
-"""2026 began so many seconds after the epoch: tenths of seconds since then fit an incarnation."""
+"""The start of 2026 [s since the epoch]: an incarnation counts tenths of seconds from then, so that it fits 32 bits."""
 
 
 class Interrupted(Exception):
@@ -67,16 +67,16 @@ class Interrupted(Exception):
 
 
 class Peer:
-    """A peer process's work: ``run`` does all of it, ``interrupt`` (from a signal handler) ends it early.
+    """The work of a peer's process: ``run`` does all of it, ``interrupt`` (from a signal handler) ends it early.
 
     Parameters
     ----------
     config, topology : the run's.
     me : the peer's id.
-    fresh : forget an earlier run in the same folder.
-    sink : receives every line of telemetry, sketches included. hear : likewise, without sketches.
-    say : receives sentences for the person who watches.
-    federation : the data, where it was read already.
+    fresh : remove the files of an earlier run in the same folder.
+    sink : receives each record of telemetry, and sketches. hear : the same, without sketches.
+    say : receives messages for the user.
+    federation : the data; default: read here.
     supervisor : the service manager that started this process; default: none.
     """
 
@@ -94,7 +94,7 @@ class Peer:
         self._renewed: Callable[[], Topology] | None = None
 
     def interrupt(self) -> None:
-        """Ask the peer to leave with a checkpoint; safe in a signal handler."""
+        """Let the peer leave with a checkpoint; safe in a signal handler."""
         self._stop = True
         self._wake()
 
@@ -104,7 +104,7 @@ class Peer:
         self._wake()
 
     def run(self) -> Ending:
-        """Train, gossip and end with a model. Raises P2PSERError where that is not possible."""
+        """Train, gossip and write a model. Raises P2PSERError where that is not possible."""
         identity = identify(self.config, self.topology, self.me)
         if self._fresh or (summary := self.folder.finished()) is None:
             return self._attend(identity)
@@ -119,14 +119,14 @@ class Peer:
             return Ending(True, summary)
 
     def _attend(self, identity: Identity, finished: dict[str, Any] | None = None) -> Ending:
-        """Take part in the run, or only in what is left of it where it is ``finished``: its summary."""
+        """Take part in the run. With ``finished``, the summary of a run that is over, only hand its model over."""
         with contextlib.ExitStack() as held:
             held.enter_context(self.figures.serve())
             self.folder.lock(self._fresh)
             held.enter_context(self.folder)
             torch.set_num_threads(self.config.training.threads)
             raise_limit()
-            self._federation = self.read()  # before anything of an earlier run is changed: it may be refused
+            self._federation = self.read()  # before files of an earlier run are changed: it raises if the data is wrong
             require_consent(self.folder, clips := known_now(self._federation, self.me))
             incarnation = self.folder.begin(self._fresh, self.moment())
             telemetry = held.enter_context(Telemetry(
@@ -155,7 +155,7 @@ class Peer:
         return min(max(0, int((time.time() - FIRST_MOMENT) * 10)), 2**31)
 
     def attach(self, hello: Hello, identity: Identity, max_row_bytes: int) -> IOThread:
-        """Return this peer's end of the network, not started yet. A simulation of whole peers returns another."""
+        """Return this peer's I/O thread, not started yet. The simulator of whole peers overrides this."""
         self.supervisor.watch()
         return IOThread(hello, identity.keys, identity.listen, identity.neighbours, self.config.network, max_row_bytes,
                         pulse=self.supervisor.pulse)
@@ -165,8 +165,8 @@ class Peer:
     def prepare(self, telemetry: Telemetry | None = None, draws: bytes | None = None) -> tuple[Cohort, Algorithm]:
         """Read the recordings, make the model and the algorithm, and validate them.
 
-        telemetry : receives an event for clips that are left out. draws : the key of the local work's draws; None: the
-        run's seed.
+        telemetry : receives an event for each clip that is left out. draws : the key of the local work's random draws;
+        None: the run's seed.
         """
         config, federation = self.config, self.read()
         if telemetry is not None:
@@ -183,21 +183,21 @@ class Peer:
         return cohort, self.algorithm()
 
     def read(self) -> Federation:
-        """Return this peer's data. Raises P2PSERError where they, or the algorithm, do not fit the run."""
+        """Return this peer's data. Raises P2PSERError where the data or the algorithm does not fit the run."""
         config, topology = self.config, self.topology
         create(config.gossip.algorithm, config.gossip.parameters, config, topology)
         return self._federation or federate(config, topology.size, only=self.me, hub=topology.hub,
                                             forgotten=self.folder.forgotten())
 
     def algorithm(self) -> Algorithm:
-        """Make the algorithm for the present topology, and validate it."""
+        """Return the algorithm for the present topology, validated."""
         algorithm = create(self.config.gossip.algorithm, self.config.gossip.parameters, self.config, self.topology)
         for warning in validate(algorithm, self.config, self.topology):
             self.say(warning)
         return algorithm
 
     def hello(self, cohort: Cohort, incarnation: int) -> Hello:
-        """Return what this peer says of itself to its neighbours."""
+        """Return this peer's HELLO."""
         config, federation = self.config, cohort.federation
         settings = {**config.shared(), "features.normalise": cohort.declared,
                     "features.version": made_by(config.features), "draws": probe(), **plugins(config)}
@@ -216,20 +216,20 @@ class Peer:
             process=secrets.token_hex(8), weights=self._solved())
 
     def _solved(self) -> dict[str, float]:
-        """Return the weights of this peer's edges that a solver found, by neighbour."""
+        """Return the weights of this peer's edges by neighbour, if a solver has computed them; else {}."""
         if self.topology.weights != "fastest":
             return {}
         row = self.topology.matrix()[self.me]
         return {str(j): float(row[j]) for j in self.topology.neighbours(self.me)}
 
     def look_up(self) -> None:
-        """Raise Interrupted where this peer was asked to stop."""
+        """Raise Interrupted if this peer was asked to stop."""
         self.supervisor.got_on()
         if self._stop:
             raise Interrupted
 
     def look_up_file(self, growth: Growth) -> None:
-        """Read the topology file where this peer was asked to."""
+        """Read the topology file if this peer was asked to."""
         if self._renewed is not None:
             read, self._renewed = self._renewed, None
             try:
@@ -238,12 +238,12 @@ class Peer:
                 self.say(f"peer {self.me} goes on with the topology that it has: {error}")
 
     def wake_by(self, io: IOThread) -> None:
-        """Wake this end of the network on ``interrupt`` and ``read_again``: the run may be waiting for a message."""
+        """Let ``interrupt`` and ``read_again`` wake the training thread, which may be waiting for a message."""
         self._wake = io.wake
 
 
 class _Attendance:
-    """A peer's part in the run, from its first message to its model."""
+    """A peer's participation in the run, from its first message to its model."""
 
     def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
                  identity: Identity, draws: bytes | None, incarnation: int, expected: frozenset[int] | None,
@@ -265,7 +265,7 @@ class _Attendance:
             apart=config.network.dead_after, clock=io.clock)
         self.mixer.exchange.go_on_from(past)
         self.scaling = ScalingChoice(me, cohort, peer.folder, self.reporter, self._learned)
-        # Made before the set-up: neighbours may train already while this peer does not.
+        # Made before the set-up, since neighbours may train already.
         self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.lengths,
                                like=cohort.initial()[0], patience=config.network.round_timeout,
                                grace=config.network.dead_after, ready=lambda: self.labelling.known(), clock=io.clock)
@@ -293,22 +293,23 @@ class _Attendance:
     def run(self, finished: dict[str, Any] | None) -> Ending:
         """Meet the neighbours, run the session, write the model, hand it to neighbours that lack one.
 
-        finished : the summary of the run, where only the last is left to do.
+        finished : the summary of a finished run, of which only the handover is left to do.
         """
         problem: dict[str, str] = {}
         reason, began = "failed", self.io.clock()
         try:
             end, summary = self._model(finished)
             reason = "done"
-            with contextlib.suppress(Interrupted):
-                summary = self.last_phase.calibrate(end, summary, self.session)
-                while True:
-                    try:
+            while True:
+                try:
+                    with contextlib.suppress(Interrupted):
+                        summary = self.last_phase.calibrate(end, summary, self.session)
                         self.last_phase.hand_over(end, ask=finished is not None and not complete(summary))
-                        break
-                    except ModelTaken as taken:
-                        end, summary = taken.outcome, self.last_phase.replace(taken.outcome, self.io.clock() - began)
-                summary = self.last_phase.alone(summary)
+                        summary = self.last_phase.alone(summary)
+                    break
+                except ModelTaken as taken:
+                    end = taken.outcome
+                    summary = self.last_phase.replace(end, self.io.clock() - began)
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()
@@ -332,11 +333,10 @@ class _Attendance:
         return Ending(True, summary)
 
     def _model(self, finished: dict[str, Any] | None) -> tuple[Outcome, dict[str, Any]]:
-        """Return what the run ended with and its summary, both on disk; this peer listens from then on at the latest.
-        """
-        started, torn = self.io.clock(), self.last_phase.kept()
-        if torn is not None:
-            end, so_far = torn
+        """Return the outcome of the run and its summary, both on disk. Afterwards this peer listens."""
+        started, kept = self.io.clock(), self.last_phase.kept()
+        if kept is not None:
+            end, so_far = kept
             self.session.share(end.call)
             summary = (self.peer.folder.model.exists() and finished) or self.last_phase.complete(end, so_far)
         self.io.start()
@@ -345,7 +345,7 @@ class _Attendance:
             dead_after=self.config.network.dead_after,
             neighbours={j: address(self.config, self.topology, j) for j in self.topology.neighbours(self.me)})
         self.peer.supervisor.ready()
-        if torn is None:
+        if kept is None:
             end = self._session()
             summary = self.last_phase.conclude(end, self.io.clock() - started)
         return end, summary
@@ -357,14 +357,14 @@ class _Attendance:
         self.handover.look_up(self._fitted)
 
     def _fitted(self, end: Outcome, sender: int) -> Tensor:
-        """Return this peer's row of a model that was handed over."""
+        """Return this peer's row of a model that neighbour ``sender`` has handed over."""
         self.session.share(end.call)
         row = self.session.fitted(sender, end.row)
         self.scaling.heard(end.call, end.sums)
         return row
 
     def _learned(self) -> None:
-        """The emotions of the run are known by now, and so is the model, or how features are scaled."""
+        """Update what depends on the emotions and the scaling of features, of which one has just been agreed on."""
         cohort = self.cohort
         self.checkpoints.schema = cohort.schema.digest()
         for parcels in (self.joining, self.handover):
@@ -378,14 +378,14 @@ class _Attendance:
         self.peer.figures.observe(event)
 
     def _session(self) -> Outcome:
-        """Get into the run and run the session to its end, or take the model of neighbours that are there already, or
-        have agreed there without this peer."""
+        """Enter the run and run the session to its end. Neighbours that are at the end already, or have agreed without
+        this peer, hand their model over instead."""
         try:
             end = self._trained()
             self.handover.left_out(end, LONGEST * self.config.network.round_timeout)
             return end
         except ModelTaken as taken:
-            self.mixer.close()  # the session has not ended: what is open is drift
+            self.mixer.close()  # the session has not ended: open exchanges count as drift
             return taken.outcome
 
     def _trained(self) -> Outcome:

@@ -1,4 +1,4 @@
-"""How far a plain TCP connection to a neighbour's address comes, told apart so that an operator knows what to do."""
+"""A diagnosis of a neighbour's address by a plain TCP connection, with what the operator can do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enum import Enum
 from p2pser.base.hosts import host_of
 
 CONNECT, GREETING = 5.0, 2.0
-"""Seconds for a connection, and for the greeting that a peer sends at once."""
+"""Longest wait for a connection, and for the greeting that a peer sends immediately [s]."""
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
 
 class Reach(Enum):
-    """What is found at an address."""
+    """The possible results at an address."""
 
     PEER = "a peer listens"
     NO_NAME = "unknown name"
@@ -27,14 +27,14 @@ class Reach(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """What is at an address, and a sentence on it with what to do; empty for a peer."""
+    """The result at an address, and a sentence with the remedy; empty for a peer."""
 
     reach: Reach
     sentence: str = ""
 
 
 def look(address: str, timeout: float = CONNECT) -> Found:
-    """Dial ``tcp://HOST:PORT`` once and wait for ZeroMQ's greeting. timeout : seconds for the connection."""
+    """Dial ``tcp://HOST:PORT`` once and wait for ZeroMQ's greeting. timeout : longest wait for the connection [s]."""
     host, port = host_of(address).strip("[]"), int(address.rpartition(":")[2])
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -46,7 +46,7 @@ def look(address: str, timeout: float = CONNECT) -> Found:
         try:
             with socket.socket(family, kind, protocol) as link:
                 found = _dialled(link, place, host, port, timeout)
-        except OSError as error:  # no such family, or no descriptor is left
+        except OSError as error:  # the address family is not supported, or no descriptor is free
             found = Found(Reach.NOTHING, f"this machine cannot dial it: {error.strerror}")
         if found.reach is Reach.PEER:
             break
@@ -61,13 +61,13 @@ def _dialled(link: socket.socket, place: tuple[object, ...], host: str, port: in
         return Found(Reach.FILTERED, f"packets to port {port} of {host} are not answered: a firewall drops them, there "
                                      "or on the way (let it admit TCP to this port), or that machine is off")
     except ConnectionRefusedError:
-        return Found(Reach.NOT_STARTED, f"the machine {host} is there, and nothing listens at its port {port}: start "
+        return Found(Reach.NOT_STARTED, f"the machine {host} answers, but no program listens at its port {port}: start "
                                         "the peer (or its check) there; if it runs, compare the port, and ask whether "
-                                        "a firewall rejects it")
+                                        "a firewall rejects the connection")
     except OSError as error:
         if error.errno in _NO_WAY:
-            return Found(Reach.NOTHING, f"no machine answers at {host} ({error.strerror}): it is off, its address is "
-                                        "another one, or no network leads there (cable, VPN, route)")
+            return Found(Reach.NOTHING, f"no machine answers at {host} ({error.strerror}): it is off, has another "
+                                        "address, or is not connected to this network (cable, VPN, route)")
         return Found(Reach.NOTHING, f"{host} cannot be dialled ({error.strerror})")
     link.settimeout(GREETING)
     try:
@@ -76,5 +76,5 @@ def _dialled(link: socket.socket, place: tuple[object, ...], host: str, port: in
         greeting = b""
     if greeting == b"\xff":
         return Found(Reach.PEER)
-    return Found(Reach.OTHER, f"another program listens at port {port} of {host}, or a tunnel whose far end does not "
-                              "answer: compare the port, and look what listens there")
+    return Found(Reach.OTHER, f"another program listens at port {port} of {host}, or a tunnel whose other end does not "
+                              "answer: compare the port, and check which program listens there")

@@ -1,4 +1,4 @@
-"""What a peer does at the rounds of its session: checkpoints, metrics, and the state that a joining peer needs."""
+"""The work of a peer between the rounds of its session: checkpoints, metrics, and states for joining peers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from p2pser.base.energy import Meter
 from p2pser.base.errors import P2PSERError
 from p2pser.base.wording import counted
 from p2pser.config import Config
+from p2pser.evaluation.outputs import Outputs
 from p2pser.gossip.agreement.consensus import Consensus
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.partial import Parts
@@ -39,14 +40,14 @@ Sink = Callable[[dict[str, Any]], None]
 
 
 class Checkpoints:
-    """The checkpoints of a peer: taken at the start of a round, the newest few kept.
+    """The checkpoints of a peer: written at the start of a round, the newest few kept.
 
     Parameters
     ----------
     config, topology, me : the run's, and the peer's id.
     folder : where the peer writes.
-    asynchronous : whether peers run without lock-step: then one can be any number of rounds ahead of another, and all
-        checkpoints are kept.
+    asynchronous : whether peers run without lock-step: then a peer can be any number of rounds ahead of another, and
+        all checkpoints are kept.
     schema : the digest of the rows' layout.
     draws : the key of the peer's draws, kept in each checkpoint; None: it has none.
     """
@@ -57,46 +58,46 @@ class Checkpoints:
         self._config, self._me, self.schema, self._topology = config, me, schema, topology
         self.folder = folder.checkpoints
         self.ended_after = folder.ended_after()
-        """After how many rounds the run has ended that is continued; None: it has not ended."""
+        """The number of rounds after which the continued run had ended; None: it had not."""
         every = config.peer.checkpoint_every
         self._keep = config.training.rounds // every + 1 if asynchronous else kept_checkpoints(lead(topology), every)
         self.reach = None if asynchronous else self._keep * every
-        """How many rounds back a resume may go for peers that were killed earlier (``run.setup.resume_round``)."""
+        """By how many rounds the peers may go back for peers that were killed earlier (``run.setup.resume_round``)."""
         self._pinned: list[int] | None = None
         self.saved_at = checkpoint.written_at(self.folder)
         """When the newest checkpoint was written, in seconds since the epoch; None: there is none."""
         self.round: int | None = None
         """The round that began last; None before the first."""
         self._start: State | None = None
-        """The state at its start, until that is on disk."""
+        """The state at its start, until it is on disk."""
 
     def available(self) -> list[int]:
-        """Return the rounds of which there is a whole checkpoint."""
+        """Return the rounds of which there is a complete checkpoint."""
         return checkpoint.available(self.folder)
 
     def set_aside_after(self, round: int) -> list[int]:
-        """Set the checkpoints of later rounds aside, which belong to another course of the run; return their rounds."""
+        """Set the checkpoints of later rounds aside, which the run will not reach as it did before; return them."""
         later = [other for other in self.available() if other > round]
         checkpoint.set_aside(self.folder, later)
         return later
 
     def remove_set_aside(self) -> None:
-        """Remove the checkpoints that were set aside: the run has finished."""
+        """Remove the checkpoints that were set aside, once the run has finished."""
         checkpoint.remove_set_aside(self.folder)
 
     def load(self, round: int) -> tuple[State, Tensor, bool]:
-        """Return the state of a round's start, the statistics' sums (S,), and whether it is of the same topology."""
+        """Return the state at a round's start, the statistics' sums (S,), and whether the topology is the same."""
         rows, edges, meta = checkpoint.load(self.folder, round)
         sums, digest = rows.pop(SUMS), self._topology.digest()
         return State(rows, edges), sums.reshape(-1), meta.get("topology", digest) == digest
 
     def round_begins(self, round: int, state: State) -> None:
-        """Note the state of which ``save`` writes a checkpoint, as long as nothing changes it."""
+        """Note the state of which ``save`` writes a checkpoint, as long as training has not changed it (``hold``)."""
         self.round, self._start = round, state
 
     def hold(self) -> None:
-        """Copy the state that is not on disk: training changes the optimiser's rows in place, an interruption needs
-        them.
+        """Copy the state unless it is on disk: training changes the optimiser's rows in place, and an interrupted peer
+        writes those of the round's start.
         """
         if (state := self._start) is not None:
             self._start = State({name: rows.clone() for name, rows in state.rows.items()},
@@ -105,7 +106,7 @@ class Checkpoints:
     def save(self, sums: Tensor, *, prune: bool = True) -> None:
         """Write the checkpoint of the round that began last. Raises CheckpointError where it cannot be written.
 
-        sums : (S,) of the statistics. prune : remove those that are no longer needed.
+        sums : (S,) of the statistics. prune : remove the checkpoints that are no longer needed.
         """
         state, round = self._start, self.round
         if state is None or round is None:
@@ -120,12 +121,12 @@ class Checkpoints:
             checkpoint.prune(self.folder, self._keep, self._pinned or ())
 
     def due(self, round: int) -> bool:
-        """Whether a checkpoint is to be written at the start of a round."""
+        """Whether to write a checkpoint at the start of a round."""
         last = round == self._config.training.rounds
         return round > 0 and (round % self._config.peer.checkpoint_every == 0 or last)
 
     def pin(self) -> None:
-        """Keep the checkpoints from before the first loss: all peers have these in common at the next start."""
+        """Keep the checkpoints from before the first loss of a neighbour: at the next start all peers have these."""
         if self._pinned is None:
             self._pinned = self.available()
 
@@ -136,12 +137,12 @@ class Recorder(Hooks):
     Parameters
     ----------
     config, me, cohort, algorithm, mixer : the session's.
-    checkpoints, reporter : where it writes.
+    checkpoints, reporter : write checkpoints and events.
     joining : sends the join states that neighbours have asked for.
-    growth : says after which round another topology takes effect. waits : tells of rounds that last too long.
-    driver : of asynchronous algorithms, whose accounts are reported; None in lock-step.
-    sink : receives sketches of the rows, for a watcher on this machine; None: none are made.
-    look_up : called between exchanges; may raise, which ends the run.
+    growth : decides after which round another topology takes effect. waits : reports rounds that last too long.
+    driver : of asynchronous algorithms, whose reports are recorded; None in lock-step.
+    sink : receives sketches of the rows, for a viewer on this machine; None: no sketches are made.
+    look_up : called between exchanges; may raise an exception, which ends the run.
     status : called after each round with a sentence about the progress of the peer.
     """
 
@@ -158,23 +159,23 @@ class Recorder(Hooks):
         self.parts: Parts | None = None
         self.joined = False
         self.uar_before: float | None = None
-        """UAR of this peer's own parameters, when it was measured last: before the final consensus."""
+        """The last measured UAR of this peer's own parameters, before the final consensus."""
         self.training_bytes = 0
-        """Payload bytes posted until the last round was over."""
+        """Payload bytes posted until the end of the last round."""
         self._sink, self._look_up, self._status = sink, look_up, status
         self._sketch: Sketch | None = None
         self._round_began = 0.0
         self.meter = Meter(config.peer.watts)
 
     def known(self, call: RollCall, sums: Tensor, parts: Parts | None, *, joined: bool) -> None:
-        """Take what the set-up found out: what checkpoints and joining peers need.
+        """Take the results of the set-up, which checkpoints and joining peers need.
 
         Parameters
         ----------
-        call : what every peer brings.
+        call : the roll call.
         sums : (S,) of the statistics.
-        parts : what of a row crosses each edge; None: all of it.
-        joined : whether this peer joined a run under way.
+        parts : which entries of a row cross each edge; None: all of them.
+        joined : whether this peer joined a running run.
         """
         self.call, self.sums, self.parts, self.joined = call, sums, parts, joined
         if self._sink is not None:
@@ -184,7 +185,7 @@ class Recorder(Hooks):
     def save_checkpoint(self, *, prune: bool = True) -> bool:
         """Write a checkpoint; return whether it is on disk.
 
-        A full disk does not end a run on which the neighbours depend: the checkpoint before stays.
+        A full disk does not end the run, since the neighbours depend on it: the previous checkpoint stays.
         """
         try:
             self.checkpoints.save(self.sums, prune=prune)
@@ -228,13 +229,13 @@ class Recorder(Hooks):
 
     def after_round(self, round: int, state: State) -> None:
         row, seconds = self.algorithm.model(state)[0], time.monotonic() - self._round_began
-        record = {"at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
-                  "distance": self.mixer.exchange.spread, "seconds": seconds,
-                  "bytes_sent": self.mixer.bytes_sent(), "messages_late": self.mixer.exchange.messages_late,
-                  "links": self.mixer.io.states()}
+        record: dict[str, Any] = {
+            "at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
+            "distance": self.mixer.exchange.spread, "seconds": seconds, "bytes_sent": self.mixer.bytes_sent(),
+            "messages_late": self.mixer.exchange.messages_late, "links": self.mixer.io.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:
-            record |= (scores := self.scores(row))
-            self.uar_before = scores["uar"]
+            record |= scores(self.outputs(row))
+            self.uar_before = record["uar"]
         if self.driver is not None:
             record |= {"distance": None, "asynchronous": self.driver.report()}
         self.reporter.telemetry.metrics(**record)
@@ -257,12 +258,9 @@ class Recorder(Hooks):
         self._look_up()
         self._show(rows[0], exchange=exchange)
 
-    def scores(self, row: Tensor) -> dict[str, Any]:
-        """Return ``uar`` and, where dimensions are learned, ``ccc`` on the held-out clips; None without any."""
-        if not self.cohort.tests:
-            return {"uar": None}
-        outputs = self.cohort.evaluate(row)
-        return {"uar": outputs.uar} if outputs.ratings is None else {"uar": outputs.uar, "ccc": outputs.ccc}
+    def outputs(self, row: Tensor) -> Outputs | None:
+        """Return the outputs of a model (D,) for the held-out clips; None if no clips are held out."""
+        return self.cohort.evaluate(row) if self.cohort.tests else None
 
     def _answer(self, round: int, state: State) -> None:
         """Send the state of the run to the neighbours that have asked for it."""
@@ -271,5 +269,12 @@ class Recorder(Hooks):
     def _show(self, row: Tensor, **where: int) -> None:
         if self._sink is not None and self._sketch is not None:
             self._sink({"kind": "sketch", "peer": self.me, **where, "sketch": self._sketch.of(row)})
+
+
+def scores(outputs: Outputs | None) -> dict[str, Any]:
+    """Return ``uar``, None without held-out clips, and ``ccc`` if dimensions are learned."""
+    if outputs is None:
+        return {"uar": None}
+    return {"uar": outputs.uar} if outputs.ratings is None else {"uar": outputs.uar, "ccc": outputs.ccc}
 
 

@@ -1,4 +1,4 @@
-"""What a peer reports: events in ``events.jsonl``, and sentences for the person who watches."""
+"""Events of a peer for ``events.jsonl``, and messages for the user."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from p2pser.network.states import Cause, State
 from p2pser.peer.telemetry import Telemetry
 
 RATE, AT_ONCE = 0.1, 20
-"""Events of one kind and neighbour: so many a second in the long run, and so many at once. Others may cause them."""
+"""Limits of events of one kind and neighbour, since neighbours can cause them: a second on average, and at once."""
 
 
 class Reporter:
-    """Writes a peer's events and says sentences.
+    """Writes a peer's events, and passes messages to the user.
 
     Parameters
     ----------
     me : the peer's id.
     telemetry : the files.
-    say : receives the sentences.
+    say : receives the messages.
     on_loss : called when a neighbour is lost before it has finished.
     clock : returns the time [s].
     """
@@ -38,7 +38,7 @@ class Reporter:
         self.telemetry.event(kind, **fields)
 
     def tell(self, kind: str, sentence: str, /, **fields: Any) -> None:
-        """Write an event and say its sentence; where there are too many of a kind, only how many there were."""
+        """Write an event and show its sentence. Of too many events of a kind only the number is reported later."""
         hidden = self._sieve.take((kind, fields.get("peer")), self._clock())
         if hidden is None:
             return
@@ -49,11 +49,11 @@ class Reporter:
             self.say(sentence + suppressed(hidden))
 
     def waiting(self, sentence: str, **fields: Any) -> None:
-        """The peer waits for neighbours."""
+        """Report that the peer waits for neighbours."""
         self.tell("waiting", f"peer {self.me} is {sentence}", sentence=sentence, **fields)
 
     def of_sum(self, round: int, what: str) -> None:
-        """A secure sum has something to tell."""
+        """Report a sentence about the secure sum of a round."""
         self.tell("sum", f"peer {self.me}, round {round}: {what}", round=round, reason=what)
 
     def observe(self, event: events.Event) -> None:
@@ -77,7 +77,7 @@ class Reporter:
                 pass
 
     def _changed(self, event: events.Changed) -> None:
-        """Report that a neighbour is in another state."""
+        """Report that a neighbour has changed its state."""
         peer, reason, silence = event.peer, event.reason, event.silence
         if event.after is State.LOST:
             self._on_loss()

@@ -1,7 +1,7 @@
-"""How features are scaled, where the peers of a run agree on it in the roll call (``features.normalise=auto``).
+"""The scaling of features in a run whose peers agree on it in the roll call (``features.normalise=auto``).
 
-Each has recordings of its own, and hears from the others only how far their clips are spread over the emotions. A peer
-that comes later takes it from a join state or a model; one with checkpoints has it in its folder.
+Each peer has its own recordings, and learns from the others only how far their clips are spread over the emotions. A
+peer that comes later takes the choice from a join state or a model; a peer with checkpoints has it in its folder.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from p2pser.run.setup import RollCall, Scales
 
 
 class ScalingChoice:
-    """Knows how the run scales features, or finds it out.
+    """Determines how the run scales features.
 
     Parameters
     ----------
-    me, cohort : the peer, and what scales its clips.
-    folder, reporter : keep the choice, and tell it.
-    learned : called once it is known, where it was not from the start.
+    me, cohort : the peer's id, and its cohort, which scales the clips.
+    folder, reporter : keep and report the choice.
+    learned : called once it is known, unless it was known from the start.
     """
 
     def __init__(self, me: int, cohort: Cohort, folder: PeerFolder, reporter: Reporter,
@@ -37,14 +37,14 @@ class ScalingChoice:
 
     @property
     def own(self) -> Scales | None:
-        """What this peer says of its clips in the roll call; None where settings say how features are scaled."""
+        """This peer's part of the choice in the roll call; None if settings fix the scaling."""
         if not self._cohort.agrees_on_scaling:
             return None
         federation = self._cohort.federation
         return Scales(federation.spread(self._me), len(federation.labels) if self._cohort.agreed else 0)
 
     def called(self, call: RollCall) -> RollCall:
-        """Take what this peer's roll call has found, where the peers begin a run; return it with what the run does."""
+        """Take the choice of the roll call, if the peers begin a run; return the roll call with the run's choice."""
         if not self._cohort.agrees_on_scaling:
             return call
         if not self._cohort.scaled:
@@ -52,9 +52,9 @@ class ScalingChoice:
         return replace(call, normalise=self._cohort.federation.normalise)
 
     def heard(self, call: RollCall, sums: Tensor) -> None:
-        """Take what a neighbour says that the run does, with its statistics (S,).
+        """Take the run's choice from a neighbour's roll call, with its statistics' sums (S,).
 
-        Raises RemoteProtocolError where it does not fit.
+        Raises RemoteProtocolError where these do not fit.
         """
         if not self._cohort.agrees_on_scaling:
             return
@@ -62,7 +62,7 @@ class ScalingChoice:
         if call.normalise not in ("global", "speaker") or call.normalise != known:
             raise RemoteProtocolError(f"its features are scaled in the way {call.normalise!r}")
         if len(sums) != self._cohort.length(known):
-            raise RemoteProtocolError(f"it has {len(sums)} sums where {self._cohort.length(known)} are due")
+            raise RemoteProtocolError(f"it has {len(sums)} sums instead of {self._cohort.length(known)}")
         if not self._cohort.scaled:
             self._learn(known)
 

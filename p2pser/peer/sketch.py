@@ -1,6 +1,6 @@
-"""A short random projection of a row, from which a watcher estimates how far rows are apart.
+"""A short random projection of a row, from which a viewer estimates the distance of rows.
 
-For the demo on one machine only, through a pipe: a peer never sends it to another peer.
+It is only for peers on one machine, through a pipe: a peer never sends it to another peer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # the launcher, which only compares sketches, does without to
 
 BUCKETS = 256
 BLOCK = 256 * BUCKETS
-"""Entries that are in memory in double precision at once."""
+"""Number of entries that are converted to double precision at the same time."""
 
 
 class Sketch:
     """Sums of randomly signed entries (Charikar, Chen, Farach-Colton 2002): linear, keeps norms within about 10 %.
 
-    Entry k goes, with its sign, into bucket k mod BUCKETS. All peers of a run draw alike, by the seed. entries: which
-    of a row's ``size`` entries count, those that all peers share; default: all.
+    Entry k is added, with its sign, to bucket k mod BUCKETS. All peers of a run draw the same signs, by the seed.
+    entries: which of a row's ``size`` entries count, those that all peers share; default: all.
     """
 
     def __init__(self, size: int, seed: int, entries: Tensor | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a peer brings to secure sums: its key pair, the others' public keys, and a record of the sums it gave to."""
+"""A peer's secrets for secure sums: its key pair, the others' public keys, and a record of the inputs it has given."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from p2pser.graph.spec import Topology
 from p2pser.network import keys
 from p2pser.network.keys import KeyPair
 from p2pser.peer.folder import PeerFolder
+from p2pser.peer.identity import user_secret
 
 
 class PeerSecrets:
@@ -41,7 +42,7 @@ class PeerSecrets:
                 round, own, roster, size = json.loads(line)
                 self._given[int(round)] = Given(bytes.fromhex(own), bytes.fromhex(roster), int(size))
             except (ValueError, TypeError):
-                continue  # the last line of a process that was killed while it wrote: nothing was given yet
+                continue  # damaged
 
     def shared(self, peer: int, other: int) -> bytes:
         """Return the secret of this peer and another: X25519 of their keys, the run's name in the derivation."""
@@ -50,21 +51,21 @@ class PeerSecrets:
         return self._shared[other]
 
     def nonce(self, peer: int, round: int) -> bytes:
-        """Return random bytes."""
+        """Return a new random nonce."""
         return secrets.token_bytes(NONCE)
 
     def own(self, peer: int) -> bytes:
         """Return the key of this peer's draws. Raises LocalProtocolError where it has none."""
         if self._draws is None:
-            raise LocalProtocolError("the noise of a peer needs a key of its own, and its draws have none")
+            raise LocalProtocolError("the noise of a peer needs a secret key, and its draws have none")
         return self._draws
 
     def given(self, peer: int) -> Mapping[int, Given]:
-        """Return what this peer gave, by round."""
+        """Return the inputs that this peer has given, by round."""
         return self._given
 
     def give(self, peer: int, round: int, given: Given) -> bool:
-        """Write to disk what is about to be given; False where the disk does not take it."""
+        """Write an input to the record before it is given; return False if the disk does not take it."""
         if self._given.get(round) != given:
             try:
                 append_line(self._path, json.dumps(
@@ -77,19 +78,18 @@ class PeerSecrets:
         return True
 
     def tell(self, peer: int, round: int, what: str) -> None:
-        """Hand on a sentence."""
+        """Report a sentence about the sum of a round."""
         self._tell(round, what)
 
 
 def public_keys(config: Config, topology: Topology) -> dict[int, str]:
     """Return the public keys of all peers: those of the topology file, or derived from the user's secret.
 
-    Raises ConfigError where the file gives keys, but not of all peers: pairs of peers that are no neighbours share a
-    secret too.
+    Raises ConfigError where the file gives keys, but not of all peers: any two peers share a secret, neighbours or not.
     """
     given = {i: entry.key for i, entry in topology.peers.items() if entry.key is not None}
     if not given:
-        secret = keys.load_or_make_secret(config.network.secret)
+        secret = user_secret(config)
         return {i: keys.derive(secret, config.name, i).public for i in range(topology.size)}
     if missing := sorted(set(range(topology.size)) - given.keys()):
         raise ConfigError(f"gossip.algorithm={config.gossip.algorithm} needs the public keys of all peers, and the "

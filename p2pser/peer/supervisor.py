@@ -1,12 +1,12 @@
-"""What a peer tells the service manager that started it (systemd's notification protocol, ``sd_notify(3)``).
+"""A peer's notifications to the service manager that started it (systemd's protocol, ``sd_notify(3)``).
 
 Datagrams to the socket that ``$NOTIFY_SOCKET`` names: READY once the peer listens, STATUS with a sentence, STOPPING at
-its end, and WATCHDOG as long as it makes progress. Where the variable is not set, nothing is sent.
+its end, and WATCHDOG as long as it makes progress. If the variable is not set, nothing is sent.
 
-WATCHDOG is sent by the I/O thread, and only where the training thread has made progress since the last one: by a local
-step, an event, or a look around while it waits. So it ends where either of the two threads is stuck.
+WATCHDOG is sent by the I/O thread, and only if the training thread has made progress since the last one: by a local
+step, an event, or a check while it waits. So WATCHDOG stops if either of the two threads is stuck.
 
-Containers have no such socket: there ``$P2PSER_ALIVE`` names a file, whose time of change is renewed likewise.
+Containers have no such socket: there ``$P2PSER_ALIVE`` names a file, whose modification time is renewed instead.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PER_TIMEOUT = 3
-"""WATCHDOG is sent so often within the service manager's time limit: one that is late does not end the peer."""
+"""Number of WATCHDOGs within the service manager's time limit, so that a single late one does not end the peer."""
 ALIVE_EVERY = 10.0
-"""How often the file is renewed, and how often it is looked whether the peer gets on [s]."""
+"""Time between two renewals of the file, and between two checks of the peer's progress [s]."""
 
 
 class Supervisor:
     """The service manager of this process, if it has one.
 
-    environment : where NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and P2PSER_ALIVE are looked up.
+    environment : holds NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID and P2PSER_ALIVE.
     clock : returns the time [s].
     """
 
@@ -44,7 +44,7 @@ class Supervisor:
         self._got_on, self._ready = False, False
 
     def watch(self) -> None:
-        """Look whether the peer gets on, also where no manager asks: the training thread is woken now and then."""
+        """Check the peer's progress without a manager too: the training thread is then woken regularly."""
         self._every = min(self._every, ALIVE_EVERY)
 
     @property
@@ -54,31 +54,31 @@ class Supervisor:
 
     @property
     def idle(self) -> float:
-        """For how long it is not known that both threads have got on [s]; read it from any thread."""
+        """Time since both threads were last known to make progress [s]; read it from any thread."""
         return self._clock() - self._moved
 
     def ready(self) -> None:
-        """The peer listens: neighbours may come. Later calls do nothing."""
+        """Report that the peer listens, so that neighbours can connect. Later calls do nothing."""
         if not self._ready:
             self._ready = True
             self._send("READY=1")
 
     def status(self, sentence: str) -> None:
-        """Say what the peer does at present."""
+        """Report what the peer does at present."""
         self._send("STATUS=" + " ".join(sentence.split()))
 
     def stopping(self) -> None:
-        """The peer ends."""
+        """Report that the peer ends."""
         self._send("STOPPING=1")
 
     def got_on(self) -> None:
-        """The training thread has got on."""
+        """Note that the training thread has made progress."""
         self._got_on = True
 
     def pulse(self) -> bool:
-        """Send WATCHDOG where it is time and the training thread has got on; the I/O thread calls this in each turn.
+        """Send WATCHDOG if it is due and the training thread has made progress; the I/O thread calls this in each turn.
 
-        Return whether the training thread is to be woken, so that it can look around if it only waits.
+        Return whether to wake the training thread, so that it can show progress while it only waits.
         """
         now = self._clock()
         if now < self._next or self._every == math.inf:
@@ -93,7 +93,7 @@ class Supervisor:
         return True
 
     def _send(self, message: str) -> None:
-        """Send without waiting: a manager that does not read costs the peer nothing."""
+        """Send without blocking: a manager that does not read must not delay the peer."""
         if self._address:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
                 end.setblocking(False)
@@ -101,7 +101,7 @@ class Supervisor:
 
 
 def _interval(environment: Mapping[str, str]) -> float | None:
-    """Return the seconds between two WATCHDOG; None where this process is not watched."""
+    """Return the time between two WATCHDOGs [s]; None if this process is not watched."""
     limit, watched = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not limit.isdecimal() or watched not in ("", str(os.getpid())):
         return None

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from p2pser.base.atomic import append_at_once, append_privately
+from p2pser.base.atomic import append_at_once, append_privately, append_whole, whole_lines
 from p2pser.base.errors import ConfigError
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 OLDER = {METRICS: "metrics.older.jsonl", EVENTS: "events.older.jsonl"}
-"""Where a file goes that has grown to its limit; the one that was there before is lost."""
+"""Name of a file -> the name under which it is set aside at its limit; the file of that name is replaced."""
 LIMIT = 8 << 20
 """Size at which a file is set aside [B]."""
 
@@ -60,7 +60,7 @@ class Telemetry:
         return self._add(EVENTS, {"at": now(), "kind": kind, **fields})
 
     def rewind(self, round: int) -> None:
-        """Remove the metrics of ``round`` and later ones: a run resumed there writes them again."""
+        """Remove the metrics of ``round`` and later rounds: a run that resumes there writes them again."""
         with self._lock:
             file = self._files[METRICS]
             if file.closed:
@@ -102,17 +102,11 @@ class Telemetry:
         if file.closed:
             return
         try:
-            end = os.fstat(file.fileno()).st_size
-            try:
-                if file.write(line) != len(line):
-                    raise OSError("only a part of the line was written")
-            except OSError:
-                file.truncate(end)
-                raise
+            begin = append_whole(file, line)
         except OSError as error:
             self._lose(name, error)
         else:
-            if end + len(line) >= self.limit:
+            if begin + len(line) >= self.limit:
                 self._set_aside(name)
 
     def _lose(self, name: str, error: OSError) -> None:
@@ -142,21 +136,21 @@ def to_all(*sinks: Callable[[dict[str, Any]], None] | None) -> Callable[[dict[st
 
 
 def now() -> str:
-    """Return the time, as ``at`` of a line has it."""
+    """Return the present time in the form of a line's ``at``."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a telemetry file, with what was set aside of it; none where it is missing.
+    """Return the records of a telemetry file, those set aside first; none if the file is missing.
 
-    A half-written last line is left out, and so is a damaged one.
+    A half-written last line and damaged lines are skipped.
     """
     records = map(record, [*older_lines(path), *_lines(path)])
-    return [one for one in records if one is not None]
+    return [each for each in records if each is not None]
 
 
 def record(line: bytes) -> dict[str, Any] | None:
-    """Return what a line holds; None where it is damaged."""
+    """Return the record of a line; None if it is damaged."""
     try:
         held = json.loads(line)
     except (ValueError, RecursionError):
@@ -169,11 +163,6 @@ def older_lines(path: Path) -> list[bytes]:
     return _lines(path.with_name(OLDER[path.name])) if path.name in OLDER else []
 
 
-def whole_lines(data: bytes) -> list[bytes]:
-    """Return the lines, each with its end; a half-written last one is left out."""
-    return data[: _whole(data)].splitlines(keepends=True)
-
-
 def _lines(path: Path) -> list[bytes]:
     try:
         return whole_lines(path.read_bytes())
@@ -182,7 +171,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _before(path: Path, round: int) -> int:
-    """Return where the first line of metrics of ``round`` or a later one begins; the size where there is none."""
+    """Return the offset of the first line of ``round`` or a later round; the size of the file if there is none."""
     end = 0
     for line in _lines(path):
         if _round(line) >= round:
@@ -199,15 +188,8 @@ def _open(path: Path, append: Callable[[Path], IO[bytes]]) -> IO[bytes]:
     """Open for appending, unbuffered, and remove a half-written last line."""
     file = append(path)
     file.seek(0)
-    data = file.read()
-    if _whole(data) < len(data):
-        file.truncate(_whole(data))
+    file.truncate(sum(map(len, whole_lines(file.read()))))
     return file
-
-
-def _whole(data: bytes) -> int:
-    """Return the offset at which the last whole line ends."""
-    return data.rfind(b"\n") + 1
 
 
 def _round(line: bytes) -> int:
@@ -223,7 +205,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON can represent it: finite numbers or None, lists, maps with text keys, text."""
+    """Return the value in a form that JSON can represent: finite numbers or None, lists, maps with text keys, text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

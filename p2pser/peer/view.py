@@ -1,6 +1,6 @@
-"""What the files in the folders of a run show: how far each peer is, whom it waits for, what went wrong.
+"""The state of a run from the files of its peers: how far each peer is, which peers it waits for, what went wrong.
 
-Reads only, imports no torch, and needs no running peer: the files of a killed one tell as much.
+It only reads, imports no torch, and needs no running peer: the files of a killed peer show as much.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from p2pser.peer.telemetry import EVENTS, METRICS, read
 RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
 NOT_STARTED = "not started"
 RECENT = 20
-"""Rounds by which the time left is estimated."""
+"""Number of rounds from which the remaining time is estimated."""
 MUCH_LONGER = 5
-"""A round that lasts so many times as long as the ones before is stalled."""
+"""A round that lasts this many times as long as the previous ones is stalled."""
 DEAD_AFTER = 8.0
-"""``network.dead_after`` of a peer whose events do not say it [s]."""
+"""``network.dead_after`` of a peer whose events do not have it [s]."""
 MOST_PEERS = 1_000_000
-"""Ids from here on are none."""
+"""An id of a peer is below this number."""
 Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
 PROBLEMS = frozenset({"suspect", "dead", "refused", "trouble", "struck", "banned", "apart", "bye", "clip_left_out",
                       "checkpoint_failed", "incomplete", "paused", "sum", "left"})
-"""Kinds of events that an operator may have to do something about."""
+"""Kinds of events that may require an action of the operator."""
 _FOLDER = re.compile(r"peer-(\d+)")
 _LINKS = {"up": "alive", "alive": "alive", "rejoined": "returning", "apart": "apart", "suspect": "silent",
           "dead": "lost", "bye": "left", "refused": "refused", "banned": "banned"}
-"""What an event of a neighbour makes of its link; before any of them it is ``not met``."""
+"""Kind of a neighbour's event -> state of its link afterwards; before any event the state is ``not met``."""
 _AWAITED = {"not met": "not heard of yet: check that it runs and that its address can be reached",
             "lost": "lost, and left out until it is back,", "apart": "goes on without us"}
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a peer knows of a neighbour: a state of ``_LINKS``, since when, where it is dialled, and why."""
+    """A peer's link to a neighbour: its state (``_LINKS``), since when, the neighbour's address, and the reason."""
 
     state: str
     since: datetime | None
@@ -58,11 +58,11 @@ class Link:
 class PeerView:
     """One peer of a run, as its folder shows it.
 
-    state : ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` (it ended without a word) or ``not
+    state : ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` (it ended without an event) or ``not
         started``.
-    at : the moment that is shown. since : when it was started last. rounds : of the run; round : that are over.
-    metrics, events : the lines of both files, oldest first; events of the last start only, and history of all.
-    round_seconds : of the last rounds, the median; None before the second.
+    at : the time of this state. since : time of the last start. rounds : of the run. round : number of rounds done.
+    metrics, events : the lines of both files, oldest first; events of the last start only. history : of all starts.
+    round_seconds : the median of the last rounds; None before the second.
     summary : of a finished run.
     """
 
@@ -82,8 +82,8 @@ class PeerView:
 
     @property
     def activity(self) -> str:
-        """What a running peer does: ``waiting``, ``training``, ``stalled`` (it does not say why), ``agreeing`` (the
-        final consensus) or ``done`` (it only serves the others); of another peer its state."""
+        """The activity of a running peer: ``waiting``, ``training``, ``stalled`` (for an unknown reason), ``agreeing``
+        (the final consensus) or ``done`` (it only serves the others); of another peer its state."""
         if self.state != RUNNING:
             return self.state
         if self.summary is not None:
@@ -96,27 +96,27 @@ class PeerView:
 
     @property
     def waiting(self) -> str | None:
-        """The last sentence of a running peer about what it waits for; None where it has made progress since."""
-        got_on = ("up", "labels", "statistics", "resumed", "joined")
-        said = next((event for event in reversed(self.events) if event.get("kind") in ("waiting", *got_on)), None)
-        if self.state != RUNNING or said is None or said["kind"] != "waiting":
+        """The last sentence of a running peer about what it waits for; None if it has made progress since."""
+        progress = ("up", "labels", "statistics", "resumed", "joined")
+        last = next((event for event in reversed(self.events) if event.get("kind") in ("waiting", *progress)), None)
+        if self.state != RUNNING or last is None or last["kind"] != "waiting":
             return None
         newest = when(self.metrics[-1]) if self.metrics else None
-        at = when(said)
+        at = when(last)
         if newest is not None and at is not None and newest >= at:
             return None
-        return printable(str(said.get("sentence") or "waiting"))
+        return printable(str(last.get("sentence") or "waiting"))
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the last round is over, if all go on as the last ones did; None where that is unknown."""
+        """Estimated time until the end of the last round, by the duration of the last ones [s]; None if unknown."""
         if self.state != RUNNING or self.round_seconds is None:
             return None
         return self.round_seconds * max(0, self.rounds - self.round)
 
     @property
     def waits_for(self) -> dict[int, str]:
-        """The neighbours that the peer waits for or has to do without, each with what is known of it."""
+        """The neighbours that the peer waits for or must do without, each with a description of its state."""
         if self.state != RUNNING:
             return {}
         waits, slow = {}, self._slow()
@@ -134,9 +134,9 @@ class PeerView:
 
     @property
     def stalled(self) -> float | None:
-        """For how long the present round has lasted [s], where it is much longer than the ones before; else None.
+        """The duration of the present round so far [s], if it is much longer than the previous ones; else None.
 
-        A peer that was started again is in no round until one is over.
+        For a peer that was started again, it is None until a round is over.
         """
         began = when(self.metrics[-1]) if self.metrics else None
         if (self.state != RUNNING or self.round_seconds is None or began is None or self.since is None
@@ -146,17 +146,17 @@ class PeerView:
         return lasts if lasts > longest_round(self.round_seconds, dead_after or DEAD_AFTER) else None
 
     def _slow(self) -> dict[int, str]:
-        """Return what the neighbours that a stalled round waits for are doing, by the peer's last event."""
+        """Return the activities of the neighbours that a stalled round waits for, by the peer's last event."""
         none: Mapping[str, Any] = {}
-        told = next((event for event in reversed(self.events) if "waits_for" in event), none)
-        whom = told.get("waits_for")
-        if self.stalled is None or told.get("round") != self.round or not isinstance(whom, dict):
+        last = next((event for event in reversed(self.events) if "waits_for" in event), none)
+        whom = last.get("waits_for")
+        if self.stalled is None or last.get("round") != self.round or not isinstance(whom, dict):
             return {}
         return {j: printable(str(whom[str(j)])) for j in self.links if str(j) in whom}
 
     @property
     def problems(self) -> tuple[Mapping[str, Any], ...]:
-        """The events that an operator may have to do something about, oldest first."""
+        """The events that may require an action of the operator, oldest first."""
         return tuple(filter(concerns, self.events))
 
     def newest(self, name: str) -> float | None:
@@ -170,35 +170,35 @@ class PeerView:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run, as far as the folders on this machine show it."""
+    """A run, as the folders on this machine show it."""
 
     name: str
     peers: tuple[PeerView, ...]
 
 
 def concerns(event: Mapping[str, Any]) -> bool:
-    """Whether an operator may have to do something about an event."""
+    """Whether an event may require an action of the operator."""
     kind = str(event.get("kind"))
     return kind in PROBLEMS and not (kind in ("left", "bye") and event.get("reason") == "done")
 
 
 def finite(value: object) -> float | None:
-    """Return a number of a file; None where it is none, or not finite."""
+    """Return a value of a file if it is a finite number, else None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, int) and abs(value) < 2**63 else None
 
 
 def count(value: object) -> int | None:
-    """Return a count of a file (rounds); None where it is none."""
+    """Return a value of a file if it is a count (of rounds), else None."""
     return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def look(folder: Path, until: datetime | None = None, lines: Lines | None = None) -> RunView:
-    """Read a run's folder ``OUT/NAME`` with its ``peer-*`` folders, or that of one peer.
+    """Read a run's folder ``OUT/NAME`` with its ``peer-*`` folders, or the folder of one peer.
 
-    until : show the run as it was then; None: as it is now. lines : reads a telemetry file (default: all of it).
-    Raises ConfigError where it is neither.
+    until : return the run as it was then; None: as it is now. lines : reads a telemetry file (default: all of it).
+    Raises ConfigError where the folder is neither.
     """
     def seen(path: Path) -> PeerView:
         return _peer(path, until, lines or _lines)
@@ -215,19 +215,19 @@ def look(folder: Path, until: datetime | None = None, lines: Lines | None = None
 
 
 def longest_round(usual: float, dead_after: float) -> float:
-    """Return for how long a round may last that is not stalled, where others took ``usual`` seconds [s]."""
+    """Return the longest duration of a round that is not stalled, if others take ``usual`` seconds [s]."""
     return max(MUCH_LONGER * usual, dead_after)
 
 
 def newest_run(out: Path) -> Path:
-    """Return the folder of the run under ``out`` in which a peer wrote last. Raises ConfigError where there is none."""
+    """Return the folder of the newest run under ``out``, by its peers' events. Raises ConfigError if there is none."""
     return run_folders(out)[0]
 
 
 def run_folders(out: Path) -> list[Path]:
-    """Return the folders of the runs under ``out``, that in which a peer wrote last first.
+    """Return the folders of the runs under ``out``, the newest first, by their peers' events.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError if there is none.
     """
     written = sorted((path.stat().st_mtime, path.parent.parent) for path in out.glob(f"*/peer-*/{EVENTS}"))
     if not written:
@@ -253,7 +253,7 @@ def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
     settings = run.get("settings") if run else None
     rounds = settings.get("training.rounds") if isinstance(settings, dict) else None
     if summary is not None and count(rounds) is not None and summary.get("rounds", rounds) != rounds:
-        summary = None  # it goes on with more rounds
+        summary = None  # the run is continued with more rounds
     times = [at for line in metrics[-RECENT:] if (at := when(line)) is not None]
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(
@@ -275,13 +275,13 @@ def _state(events: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | Non
 
 
 def _left(events: Sequence[Mapping[str, Any]]) -> object:
-    """Return with which word a peer has left since its last start; None where with none."""
+    """Return the reason for which a peer has left since its last start; None if it has not."""
     return next((event.get("reason") for event in reversed(events) if event.get("kind") == "left"), None)
 
 
 def _ran(history: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, Any]], runs: bool,
          until: datetime) -> bool:
-    """Whether a process that had started before a moment ran on after it. runs : whether one runs now."""
+    """Whether a process that had started before a time was still running then. runs : whether one runs now."""
     then = _before(history, until)
     if not then or then[-1].get("kind") in ("left", "finished"):
         return False
@@ -309,7 +309,7 @@ def _locked(lock: Path) -> bool:
 
 
 def _links(events: Sequence[Mapping[str, Any]]) -> dict[int, Link]:
-    """Return the state of each link after the events of one start."""
+    """Return each link after the events of one start."""
     links: dict[int, Link] = {}
     for event in events:
         kind, j, at = event.get("kind"), event.get("peer"), when(event)
@@ -323,18 +323,18 @@ def _links(events: Sequence[Mapping[str, Any]]) -> dict[int, Link]:
 
 
 def when(record: Mapping[str, Any]) -> datetime | None:
-    """Return the time of a line of telemetry; None where it has none."""
+    """Return the time of a line of telemetry; None if it has no valid one."""
     try:
         at = datetime.fromisoformat(record["at"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not 2000 <= at.year < 3000:  # where every time zone has it
+    if not 2000 <= at.year < 3000:  # a year that exists in every time zone
         return None
     return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
 
 
 def dated(record: Mapping[str, Any]) -> bool:
-    """Whether a line of telemetry has a time; others are not shown."""
+    """Whether a line of telemetry has a time; other lines are not shown."""
     return when(record) is not None
 
 
@@ -351,13 +351,12 @@ def _read(path: Path, lines: Lines) -> Sequence[Mapping[str, Any]]:
 
 def _document(path: Path) -> dict[str, Any] | None:
     try:
-        document = read_json(path)
+        return read_json(path, dict)
     except CheckpointError:
-        return None  # what is damaged costs only itself: the other files tell the rest
-    return document if isinstance(document, dict) else None
+        return None  # a damaged file is ignored: the other files show the rest
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """Return a finished run's summary; None where it lacks how many peers agreed."""
+    """Return a finished run's summary; None if it lacks the numbers of peers."""
     document = _document(path)
     return document if document is not None and {"agreed", "took_part", "peers"} <= document.keys() else None

@@ -1,4 +1,4 @@
-"""Whom a peer waits for, where, since when, and what helps: at the start, and in a round that lasts too long."""
+"""Messages about a peer's waits: for which neighbours, since when, and what helps; at the start, and in long rounds."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from p2pser.peer.view import RECENT, longest_round
 from p2pser.wire.messages import Phase
 
 REMIND = 15.0
-"""A peer that still waits for neighbours to come says so again after so long [s]."""
+"""Time until a peer that still waits for neighbours at the start reports it again [s]."""
 AGAIN = 600.0
-"""Time between two further sentences about one wait [s]."""
+"""Time between further reports of one wait [s]."""
 LOOK = 1.0
-"""Time between two looks at the exchange under way [s]."""
+"""Time between two checks of the present exchange [s]."""
 SHOWN = 4
-"""Addresses in one sentence."""
+"""Most addresses in one sentence."""
 _DOES = {Phase.START: "it has not begun", Phase.SETUP: "it prepares the run", Phase.TRAIN: "it trains in round {}",
          Phase.EXCHANGE: "it waits for messages itself, in round {}", Phase.CONSENSUS: "it is in the final consensus",
          Phase.END: "it has a model"}
 
 
 class Waits:
-    """Tells of a peer's waits.
+    """Reports a peer's waits.
 
     Parameters
     ----------
     config, topology, me : the run's, and the peer's id.
-    mixer : knows whom an exchange waits for.
+    mixer : knows which neighbours an exchange waits for.
     reporter : receives sentences and events.
+    clock : returns the time [s].
     """
 
     def __init__(self, config: Config, topology: Topology, me: int, mixer: NetworkMixer, reporter: Reporter,
@@ -51,25 +52,25 @@ class Waits:
         self._stalled: int | None = None
         """The round that lasts too long."""
 
-    def meeting(self, sentence: str, helps: str = "") -> None:
-        """The peer waits for neighbours before it begins: ``waiting for …``; ``helps`` says what may help."""
+    def meeting(self, sentence: str, helps: str) -> None:
+        """Report that the peer waits for neighbours before it begins: ``waiting for …``. helps : a further clause."""
         now = self._clock()
         self._meeting, self._next_word = (sentence, self._meeting[1] if self._meeting else now), now + REMIND
         self._reporter.waiting(self._where(sentence) + helps)
 
     def met(self) -> None:
-        """The peer waits for no neighbour to come any more."""
+        """Note that the peer waits for no neighbour at the start any more."""
         self._meeting = None
 
     def round_over(self, round: int, seconds: float) -> None:
-        """A round is over, which took ``seconds``."""
+        """Note that a round is over, which took ``seconds``."""
         self._seconds.append(seconds)
         if self._stalled is not None:
             self._reporter.say(f"peer {self._me}: round {round + 1} is over, after {duration(seconds)}")
             self._stalled = None
 
     def look_up(self) -> None:
-        """Tell of a wait that has become long; call it often."""
+        """Report a wait that has become long; call it often."""
         now = self._clock()
         if now < self._next_look:
             return
@@ -87,8 +88,8 @@ class Waits:
         if now >= self._next_word:
             self._next_word = now + AGAIN
             self._reporter.say(f"peer {self._me} is still {self._where(sentence)}, since {_clock_time(now - since)}: "
-                               "start what is missing; the same command with --check tells a firewall, another "
-                               "program, a wrong key and a peer that is not started apart")
+                               "start what is missing; the same command with --check distinguishes a firewall, another "
+                               "program, a wrong key and a peer that is not started")
 
     def _stall(self, awaited: Sequence[int], waited: float, now: float) -> None:
         progress = self._mixer.io.progress
@@ -111,14 +112,14 @@ class Waits:
         return network.round_timeout if usual is None else longest_round(usual, network.dead_after)
 
     def _does(self, j: int) -> str:
-        """Return what a neighbour does, by its last report of progress."""
+        """Return a neighbour's activity, by its last report of progress."""
         progress, silent = self._mixer.roster.progress(j), self._mixer.roster.state(j) is State.SUSPECT
         does = "it has not reported how far it is" if progress is None else _DOES[Phase(progress.phase)].format(
             progress.round + 1)
         return f"silent; before that, {does}" if silent else does
 
     def _where(self, sentence: str) -> str:
-        """Return the sentence with the addresses of the peers that are waited for."""
+        """Return the sentence with the addresses of the missing neighbours."""
         roster = self._mixer.roster
         addresses = [address(self._config, self._topology, j) or "it dials us" for j in roster.missing()
                      if j not in roster.refusing()]
@@ -131,5 +132,5 @@ class Waits:
 
 
 def _clock_time(seconds_ago: float) -> str:
-    """Return the local time of so long ago, as ``status`` prints times."""
+    """Return the local time so many seconds ago, as ``status`` prints times."""
     return time.strftime("%H:%M:%S", time.localtime(time.time() - seconds_ago))

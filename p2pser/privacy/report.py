@@ -84,7 +84,7 @@ def into_card(audit: Audit, model: Path) -> None:
                           "settings of the model, or leave --card out")
     path = model / CARD
     mode = stat.S_IMODE(path.stat().st_mode)  # a peer's is readable for its user only
-    write_json(path, {**read_json(path), "audit": for_card(audit)}, mode=mode, error=ConfigError)
+    write_json(path, {**(read_json(path, dict) or {}), "audit": for_card(audit)}, mode=mode, error=ConfigError)
 
 
 def verdict(audit: Audit) -> str:

@@ -1,1 +1,1 @@
-"""The life of a run, over any mixer."""
+"""The course of a run over any mixer."""

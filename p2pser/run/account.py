@@ -1,4 +1,4 @@
-"""Which peers took part in a run until its end, and how many agreed on one model: one wording for all places."""
+"""The peers that took part in a run until its end, and the number that agreed on one model."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ if TYPE_CHECKING:  # the launcher imports no torch
     from p2pser.gossip.agreement.consensus import Consensus
 
 INCOMPLETE = 3
-"""The exit code of a run that is done, but not with every peer that the topology declares."""
+"""The exit code of a run that has ended without a peer that the topology declares."""
 
 
 def account(peers: int, final: Consensus, holders: Iterable[int] = (), living: Iterable[int] = (),
             retired: Collection[int] = ()) -> dict[str, Any]:
-    """Return ``peers``, ``took_part``, ``agreed`` (None where each peer keeps a model of its own), ``peers_dead`` and
-    ``peers_apart``: those that live, or have finished, but were not reached at the end.
+    """Return ``peers``, ``took_part``, ``agreed`` (None if each peer keeps its own model), ``peers_dead`` and
+    ``peers_apart``: the peers that live, or have finished, but were not reached at the end.
 
     Parameters
     ----------
-    peers : the number that the topology declares.
-    final : how the run ended.
-    holders : peers that took no part, but hold the model: it was handed over.
-    living : peers that are not dead, as far as is known.
-    retired : peers that have left for good, and count no more.
+    peers : the number of peers that the topology declares.
+    final : the final consensus.
+    holders : peers that did not take part in it, but have the model, which was handed over.
+    living : peers that are not known to be dead.
+    retired : peers that have left permanently, and do not count.
     """
     peers, missing = peers - len(retired), [i for i in final.dead if i not in {*holders, *retired}]
     apart = [i for i in missing if i in set(living)]
@@ -40,7 +40,7 @@ def complete(document: Mapping[str, Any]) -> bool:
 
 
 def in_words(document: Mapping[str, Any]) -> str:
-    """Return ``"3 of 6 peers agreed"``, or how many took part where each keeps a model of its own."""
+    """Return ``"3 of 6 peers agreed"``, or how many peers took part if each keeps its own model."""
     if document["agreed"] is None:
         return f"{document['took_part']} of {document['peers']} peers took part until the end"
     return f"{document['agreed']} of {document['peers']} peers agreed"

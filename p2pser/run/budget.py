@@ -1,4 +1,4 @@
-"""The budget of a run (``privacy.epsilon``): whether its units fit the clips that peers hold, and what was spent."""
+"""The budget of a run (``privacy.epsilon``): a check of its units against the peers' clips, and the spent budget."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from p2pser.features.federation import Examples, Federation
 from p2pser.training.local_work import units
 
 NEXT_TO_NOTHING = 10.0
-"""An epsilon from which on a budget promises next to nothing: the odds of a guess grow by a factor of up to e^epsilon.
+"""Smallest epsilon at which a budget protects almost nothing: the odds of a guess grow by a factor of up to e^epsilon.
 """
 
 
 def check_units(config: Config, federation: Federation, examples: Mapping[int, Examples]) -> tuple[str, ...]:
-    """Return warnings about the budget of a run over these peers' training clips; none where there is no budget.
+    """Return warnings about the budget of a run over these peers' training clips; none without a budget.
 
     Raises ConfigError where features or clips tie units together, or there are more units than the settings say.
     """
@@ -39,23 +39,23 @@ def check_units(config: Config, federation: Federation, examples: Mapping[int, E
     if federation.normalise == "speaker" and unit == "clip":
         raise ConfigError("privacy.unit=clip hides single clips, and features.normalise=speaker mixes each clip into "
                           "all others of its speaker: set features.normalise=public or none, or privacy.unit=speaker")
-    speakers = {peer: set(one.speakers) for peer, one in examples.items()}
+    speakers = {peer: set(own.speakers) for peer, own in examples.items()}
     if unit == "speaker":
         _check_speakers(federation, speakers)
-    counts = {peer: int(np.unique(units(one, unit)).size) for peer, one in examples.items()}
+    counts = {peer: int(np.unique(units(own, unit)).size) for peer, own in examples.items()}
     if privacy.units is not None and unit != "site" and sum(counts.values()) > privacy.units:
         who = f"peer {next(iter(counts))} has" if len(counts) == 1 else f"the {len(counts)} peers have"
-        raise ConfigError(f"{who} {sum(counts.values())} {unit}s, and privacy.units={privacy.units} says that there "
-                          "are fewer at all peers together: set it to their number")
+        raise ConfigError(f"{who} {sum(counts.values())} {unit}s, more than privacy.units={privacy.units} states for "
+                          "all peers together: set it to their number")
     warnings = []
     single = [peer for peer, own in speakers.items() if len(own) == 1]
     if unit == "clip" and single:
         most = max(counts[peer] for peer in single)
-        warnings.append(f"epsilon says nothing about the speakers of {peer_list(single)}: each has one speaker, "
+        warnings.append(f"epsilon does not protect the speakers of {peer_list(single)}: each has one speaker, "
                         f"whose up to {most} clips together may lose {most} times epsilon; set privacy.unit=speaker")
     if privacy.epsilon >= NEXT_TO_NOTHING:
-        warnings.append(f"privacy.epsilon={privacy.epsilon:g} says next to nothing: what an attacker learns may raise "
-                        f"the odds of a guess about a {unit} e^{privacy.epsilon:g}-fold")
+        warnings.append(f"privacy.epsilon={privacy.epsilon:g} protects almost nothing: an attacker's knowledge may "
+                        f"raise the odds of a guess about a {unit} e^{privacy.epsilon:g}-fold")
     return tuple(warnings)
 
 
@@ -72,9 +72,9 @@ def _check_speakers(federation: Federation, speakers: Mapping[int, set[str]]) ->
 
 
 def in_words(report: Mapping[str, Any]) -> str:
-    """Return what a run has revealed of a unit (``Algorithm.budget_report``) as a sentence."""
+    """Return the privacy loss of a unit in a run (``Algorithm.budget_report``) as a sentence."""
     neighbour, model = (("no bound" if value is None else f"epsilon {value:.2f}")
                         for value in (report["epsilon_neighbour"], report["epsilon_model"]))
     return (f"each {report['unit']} (of {report['units']}), at delta {report['delta']:.1e}, after {report['rounds']} "
             f"rounds: {neighbour} for neighbours (up to {report['colluding']} together), {model} for others who have "
-            "the model" + ("; simulated: the seed gives the noise away" if report.get("simulated") else ""))
+            "the model" + ("; simulated: the noise follows from the seed" if report.get("simulated") else ""))

@@ -1,6 +1,6 @@
 """The calibration of a run's model on the speakers whom its peers held out of training (``training.held_out``).
 
-After the final consensus each peer scores its held-out clips with the common model, and all add up what they found
+After the final consensus each peer scores its held-out clips with the common model, and the peers sum their results
 (``evaluation.held_out``). The same code runs in a peer's process and in the simulator.
 """
 
@@ -27,14 +27,14 @@ from p2pser.models.inference import logits
 from p2pser.run.participant import Cohort
 
 SUMS = ("who", "likelihoods", "figures")
-"""The sums, one after another, by the functions of ``evaluation.held_out`` that make their rows."""
+"""The sums in their order, named after the functions of ``evaluation.held_out`` that make their rows."""
 
 Add: TypeAlias = Callable[[str, Mapping[int, Whole]], Whole | None]
-"""(which of ``SUMS``; rows by hosted peer) -> the sum over all reachable peers; None where there is none."""
+"""(one of ``SUMS``; rows by hosted peer) -> the sum over all reachable peers; None if it cannot be made."""
 
 STOPPED = "none: this peer was stopped before the peers had calibrated the model"
 HANDED_OVER = "none: the model was handed over by neighbours, and the peers that trained it have calibrated it"
-LOST = "none: a peer was lost while the peers added up what they had found, or too few could be reached"
+LOST = "none: a peer was lost while the peers summed their results, or too few could be reached"
 ALL_TRAINED = "none: no peer held a speaker out of training"
 
 
@@ -45,12 +45,12 @@ def calibrate(cohort: Cohort, rows: Tensor, add: Add, least: int) -> Calibrated:
     ----------
     cohort : the hosted peers, prepared.
     rows : (B, D) their models.
-    add : adds up.
-    least : the fewest peers with held-out speakers whose findings are added up: of fewer the sum would show too much.
+    add : makes a sum.
+    least : fewest peers with held-out speakers over which a sum is made: a sum over fewer would reveal too much.
     """
     held = {i: each.take(known) for i, each in cohort.federation.held_out.items()
             if len(known := np.flatnonzero(each.labels >= 0))}
-    ids = [one.id for one in cohort.participants]
+    ids = [participant.id for participant in cohort.participants]
     speakers = {i: len(set(each.speakers)) for i, each in held.items()}
     total = add("who", {i: held_out.who(speakers.get(i, 0), len(held.get(i, ()))) for i in ids})
     if total is None:
@@ -60,28 +60,28 @@ def calibrate(cohort: Cohort, rows: Tensor, add: Add, least: int) -> Calibrated:
         return Calibrated(ALL_TRAINED)
     if peers < least:
         return Calibrated(f"none: {counted(peers, 'peer')} held speakers out of training, and sums over fewer than "
-                          f"{least} would show too much of each (privacy.least)")
+                          f"{least} would reveal too much of each (privacy.least)")
     numbers = held_out.numbers_heard(people, clips) if cohort.federation.normalise == "speaker" else (0,)
-    found = {i: _Findings(cohort, row, i, held.get(i), numbers) for i, row in zip(ids, rows)}
-    if (sums := add("likelihoods", {i: each.likelihoods() for i, each in found.items()})) is None:
+    results = {i: _Results(cohort, row, i, held.get(i), numbers) for i, row in zip(ids, rows)}
+    if (sums := add("likelihoods", {i: each.likelihoods() for i, each in results.items()})) is None:
         return Calibrated(LOST)
     by_number = sums.reshape(len(numbers), -1)
     common = [held_out.temperature(each) for each in by_number]
     how = f"{counted(people, 'speaker')} whom {counted(peers, 'peer')} held out of training"
     if people < held_out.FEWEST:
         return Calibrated(f"{how}, too few for figures", common[-1])
-    if (sums := add("figures", {i: each.figures(by_number, common) for i, each in found.items()})) is None:
-        return Calibrated(f"{how}; a peer was lost before the figures were added up", common[-1])
-    both = [held_out.read(row, cohort.classes, number, one, how)
-            for row, number, one in zip(sums.reshape(len(numbers), -1), numbers, common)]
-    heard, sets = tuple(one for one, _ in both), tuple(each for _, each in both if each is not None)
+    if (sums := add("figures", {i: each.figures(by_number, common) for i, each in results.items()})) is None:
+        return Calibrated(f"{how}; a peer was lost before the figures were summed", common[-1])
+    both = [held_out.read(row, cohort.classes, number, temperature, how)
+            for row, number, temperature in zip(sums.reshape(len(numbers), -1), numbers, common)]
+    heard, sets = tuple(each for each, _ in both), tuple(each for _, each in both if each is not None)
     if not held_out.readable(heard, sets):
-        return Calibrated("none: what the peers added up cannot be right, so one of them sent something else")
+        return Calibrated("none: the peers' sums are impossible, so a peer has sent wrong numbers")
     return Calibrated(how, common[-1], heard, sets)
 
 
-class _Findings:
-    """What a hosted peer finds on its held-out clips, at each number of clips heard.
+class _Results:
+    """The results of a hosted peer on its held-out clips, at each number of clips heard.
 
     examples : these clips; None: it has none, and its rows are zeros.
     """
@@ -102,24 +102,23 @@ class _Findings:
         self._own = [held_out.likelihoods(each) for each in self._predictions]
 
     def likelihoods(self) -> Whole:
-        """Return the row of the second sum, of all numbers one after another."""
+        """Return the row of the second sum, the numbers of clips one after another."""
         if not self._own:
             return np.zeros(len(self._numbers) * len(held_out.GRID), dtype=np.int64)
         return np.concatenate([each.sum(axis=0) for _, each in self._own])
 
     def figures(self, sums: Whole, common: list[float]) -> Whole:
-        """Return the row of the third sum. sums : (numbers, GRID) of the second. common : the temperatures by number.
-        """
+        """Return the row of the third sum. sums : (numbers, GRID) the second. common : the temperatures by number."""
         if not self._own:
             return np.zeros(len(self._numbers) * held_out.length(self._classes), dtype=np.int64)
         return np.concatenate([
-            held_out.figures(predictions, one, {name: held_out.temperature(whole - mine)
-                                                for name, mine in zip(names, own)}, self._apart)
-            for predictions, (names, own), whole, one in zip(self._predictions, self._own, sums, common)])
+            held_out.figures(predictions, temperature, {name: held_out.temperature(whole - mine)
+                                                        for name, mine in zip(names, own)}, self._apart)
+            for predictions, (names, own), whole, temperature in zip(self._predictions, self._own, sums, common)])
 
 
 def _predicted(cohort: Cohort, module: torch.nn.Module, examples: Examples, clips: int | None) -> Predictions:
-    """Return the predictions where so many clips of a speaker (None: all) are heard, as ``predict`` makes them."""
+    """Return the predictions after ``clips`` clips of each speaker (None: all) are heard, as ``predict`` does."""
     how, statistics = cohort.federation.normalise, cohort.statistics
     features = enrolled(examples.features, examples.speakers, clips, statistics, cohort.config.seed) \
         if how == "speaker" else normalised(examples, how, statistics)

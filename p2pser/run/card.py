@@ -1,4 +1,4 @@
-"""The card of a model that came out of a run."""
+"""The card of a run's model."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def card(config: Config, topology: Topology, federation: Federation, statistics:
     Parameters
     ----------
     config, topology, federation : the run's.
-    statistics, statistics_of : the training statistics of features, and whose they are, in words.
-    agreed : how many peers agreed on one model; None where each peer keeps its own.
-    width : that of the model.
-    selection : how this model was chosen among others.
+    statistics, statistics_of : the training statistics of features, and a description of the clips behind them.
+    agreed : the number of peers that agreed on one model; None if each peer keeps its own.
+    width : of the model.
+    selection : how this model was selected.
     calibrated : its temperature, figures and sets of emotions, by speakers outside its training.
-    budget : what the run has revealed of a unit (``Algorithm.budget_report``); None where nothing was counted.
+    budget : the privacy loss of a unit in the run (``Algorithm.budget_report``); None without a budget.
     start : the model that the run started from; None: its parameters were drawn.
     predictions : the model's, of the held-out clips with an emotion; None: there are none.
-    energy : what the process has used (``base.energy.Energy``).
+    energy : of the process (``base.energy.Energy``).
     """
     how = {**config.training.model_dump(mode="json"), **config.gossip.model_dump(mode="json"),
            "augment": config.augment.model_dump(mode="json", exclude_defaults=True),

@@ -1,8 +1,8 @@
 """Checkpoints: one directory per round, written whole or not at all.
 
 ``folder/round-000010/`` holds ``rows.safetensors``, ``edges.safetensors`` and ``meta.json`` with the digests
-of both and its own. A new one is written beside it, synced to disk and renamed, so that a killed process or a full disk
-leaves the older ones intact. An incomplete checkpoint is not read.
+of both and its own. A new checkpoint is written under another name, synced to disk and renamed, so that a killed
+process or a full disk leaves the older ones intact. An incomplete checkpoint is not read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import safetensors.torch
 import torch
@@ -30,7 +30,7 @@ FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
 _ROWS, _EDGES, _META = "rows.safetensors", "edges.safetensors", "meta.json"
-# A round that is saved again becomes round-N.1 (then .2, …) before round-N is removed: one is always complete.
+# A round that is saved again becomes round-N.1 (then .2, …) before round-N is removed, so that one is always complete.
 _NAME = re.compile(r"round-(\d{6,12})(?:\.(\d{1,6}))?")
 _ASIDE = "aside-"
 _DTYPES = {
@@ -39,56 +39,42 @@ _DTYPES = {
 }  # fmt: skip
 """The names of dtypes in safetensors files."""
 
+Edges: TypeAlias = Mapping[tuple[int, int], Mapping[str, Tensor]]
+"""Tensors by edge (i, j) and name."""
 _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 """Verified checkpoints and their stamps at that time, so that pruning does not read all of them again."""
 
 
 class Checkpoint(NamedTuple):
-    """What was saved, bit for bit."""
+    """The content of a checkpoint, bit for bit."""
 
     rows: dict[str, Tensor]
     edges: dict[tuple[int, int], dict[str, Tensor]]
     meta: dict[str, Any]
 
 
-def save(
-    folder: Path,
-    round: int,
-    rows: Mapping[str, Tensor],
-    edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
-    meta: Mapping[str, Any],
-) -> Path:
-    """Write a checkpoint and return its directory: ``write``.
-
-    Raises CheckpointError where it cannot be written; older checkpoints stay.
-    """
+def save(folder: Path, round: int, rows: Mapping[str, Tensor], edges: Edges, meta: Mapping[str, Any]) -> Path:
+    """Write a checkpoint as ``write`` does. Raises CheckpointError where it cannot be written; older ones stay."""
     try:
         return write(folder, round, rows, edges, meta)
     except OSError as error:
-        raise CheckpointError(
-            f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
-            "make room there, the checkpoint before it stays"
-        ) from None
+        raise CheckpointError(f"cannot write the checkpoint of round {round} in {folder}: {error.strerror or error}; "
+                              "make room there, the checkpoint before it stays") from None
 
 
 @patient
-def write(
-    folder: Path,
-    round: int,
-    rows: Mapping[str, Tensor],
-    edges: Mapping[tuple[int, int], Mapping[str, Tensor]],
-    meta: Mapping[str, Any],
-) -> Path:
-    """Write a checkpoint, for this user only, and return its directory.
+def write(folder: Path, round: int, rows: Mapping[str, Tensor], edges: Edges, meta: Mapping[str, Any]) -> Path:
+    """Write a checkpoint, readable by this user only, and return its directory.
 
     Parameters
     ----------
-    folder : where the checkpoints of a peer lie.
+    folder : the peer's folder of checkpoints.
     round : 0 or more.
     rows, edges : tensors of any dtype and shape, kept bit for bit.
     meta : plain data for JSON.
 
-    Raises OSError where the disk does not take it, CheckpointError where it cannot be kept; older checkpoints stay.
+    Raises OSError where the disk does not take it, CheckpointError where its content cannot be stored; older
+    checkpoints stay.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _clean(folder)
@@ -97,17 +83,13 @@ def write(
     try:
         with new_folder(path, private=True) as partial:
             document: dict[str, Any] = {
-                "format": FORMAT,
-                "round": round,
+                "format": FORMAT, "round": round, "edges": [list(edge) for edge in edges], "meta": dict(meta),
                 "files": {name: _pack(partial / name, tensors)
-                          for name, tensors in ((_ROWS, rows), (_EDGES, _flat(edges)))},
-                "edges": [list(edge) for edge in edges],
-                "meta": dict(meta),
-            }
+                          for name, tensors in ((_ROWS, rows), (_EDGES, _flat(edges)))}}
             document["digest"] = _digest(_canonical(document))
             (partial / _META).write_text(json.dumps(document))
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"the state of round {round} cannot be kept in a checkpoint: {error}") from None
+        raise CheckpointError(f"the state of round {round} cannot be stored in a checkpoint: {error}") from None
     _sound[path] = _stamp(path)
     for _, old in older:
         _remove(old)
@@ -127,7 +109,7 @@ def written_at(folder: Path) -> float | None:
 
 @patient
 def load(folder: Path, round: int) -> Checkpoint:
-    """Return the checkpoint of ``round``; CheckpointError where there is none, or it is damaged or newer."""
+    """Return the checkpoint of ``round``. Raises CheckpointError where it is missing, damaged or of a newer version."""
     generations = [path for _, path in _generations(folder, round)]
     if not generations:
         raise CheckpointError(f"there is no checkpoint of round {round} in {folder}")
@@ -136,12 +118,12 @@ def load(folder: Path, round: int) -> Checkpoint:
 
 @patient
 def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
-    """Remove all checkpoints but the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
+    """Remove all checkpoints except the newest ``keep`` (>= 1) complete ones and those of the ``pinned`` rounds.
 
-    Returns the rounds that were removed. Files that cannot be removed are ignored.
+    Returns the removed rounds. Files that cannot be removed are ignored.
     """
     if keep < 1:
-        raise CheckpointError(f"keep = {keep}: at least one checkpoint has to be kept")
+        raise CheckpointError(f"keep = {keep}: at least one checkpoint must be kept")
     kept = {*available(folder)[-keep:], *pinned}
     removed = set()
     for round, _, path in list(_entries(folder)):
@@ -152,7 +134,7 @@ def prune(folder: Path, keep: int, pinned: Collection[int] = ()) -> list[int]:
 
 
 def set_aside(folder: Path, rounds: Collection[int]) -> list[Path]:
-    """Rename the checkpoints of ``rounds``, so that they are neither read nor in the way; return their new names."""
+    """Rename the checkpoints of ``rounds``, so that they are no longer read or replaced; return their new names."""
     moved = []
     for round, generation, path in sorted(_entries(folder)):
         if round in rounds:
@@ -165,25 +147,25 @@ def set_aside(folder: Path, rounds: Collection[int]) -> list[Path]:
 
 
 def remove_set_aside(folder: Path) -> None:
-    """Remove the checkpoints that were set aside: the run has finished without them."""
+    """Remove the checkpoints that were set aside."""
     for path in folder.glob(f"{_ASIDE}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _flat(edges: Mapping[tuple[int, int], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def _flat(edges: Edges) -> dict[str, Tensor]:
     return {f"{i},{j},{name}": tensor for (i, j), state in edges.items() for name, tensor in state.items()}
 
 
 def _pack(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a file of safetensors, and return its digest.
 
-    Tensors are written from where they are. The safetensors library first makes three copies, in calls that block all
-    other threads, also the one that answers the neighbours. Raises ValueError for a dtype that its format lacks.
+    Tensors are written without a copy. The safetensors library would make three copies first, in calls that block all
+    other threads, including the I/O thread. Raises ValueError for a dtype that its format lacks.
     """
     if unknown := {tensor.dtype for tensor in tensors.values()} - _DTYPES.keys():
         raise ValueError(f"a tensor of {unknown.pop()}")
     entries: dict[str, Any] = {}
-    # The widest first, as safetensors has them: so all are aligned.
+    # The widest dtype first, as in safetensors' own files, so that all tensors are aligned.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     end = 0
     for name, tensor in ordered:
@@ -225,10 +207,8 @@ def _verified(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         if not isinstance(document, dict) or not isinstance(document.get("format"), int):
             raise _damaged(path)
         if document["format"] > FORMAT:
-            raise CheckpointError(
-                f"the checkpoint {path} has format {document['format']}, this version reads up to {FORMAT}; "
-                "use the newer version of p2pser"
-            )
+            raise CheckpointError(f"the checkpoint {path} has format {document['format']}, this version reads up to "
+                                  f"{FORMAT}; use the newer version of p2pser")
         digest = document.pop("digest", None)
         contents = {name: read(path / name) for name in (_ROWS, _EDGES)}
     except (OSError, ValueError):
@@ -261,7 +241,7 @@ def _damaged(path: Path) -> CheckpointError:
 
 
 def _entries(folder: Path) -> Iterator[tuple[int, int, Path]]:
-    """Yield (round, generation, directory) of everything named like a checkpoint."""
+    """Yield (round, generation, directory) of everything that is named like a checkpoint."""
     if folder.is_dir():
         for path in folder.iterdir():
             if match := _NAME.fullmatch(path.name):
@@ -274,7 +254,7 @@ def _generations(folder: Path, round: int) -> list[tuple[int, Path]]:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint. It is renamed first, so that a half-removed one is not read."""
+    """Remove a checkpoint. It is renamed first, so that a half-removed checkpoint is not read."""
     doomed = path.with_name(f"{PARTIAL}{path.name}")
     _sound.pop(path, None)
     try:

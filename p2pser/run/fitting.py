@@ -1,4 +1,4 @@
-"""Whether an algorithm and a model fit a run, before its data are read."""
+"""A check that an algorithm and a model fit a run, before its data are read."""
 
 from __future__ import annotations
 

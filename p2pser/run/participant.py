@@ -57,10 +57,10 @@ class Cohort:
     config : the run's settings.
     federation : the data. Only the hosted peers' clips and the held-out clips are used.
     examples : the training clips by peer id, which keys a peer's random draws; a hub has none.
-    compact : rows have the entries of their peer's own network only (a process that hosts one peer). Otherwise rows
+    compact : rows have the entries of their peer's own network only (in a process that hosts one peer). Otherwise rows
         are those of the whole network, with zeros where a peer's network has no parameter.
-    training : the settings of local work, where they are not the run's.
-    draws : keys the random draws of local work in place of the run's seed, where they are to stay secret.
+    training : the settings of local work; default: the run's.
+    draws : a secret number that keys the random draws of local work; default: the run's seed.
     agreed : whether the federation's labels are those of the run. If not, the networks have ``FEWEST`` classes until
         ``learn``.
 
@@ -77,19 +77,19 @@ class Cohort:
         self._draws = config.seed if draws is None else draws
         self.peers = tuple(sorted(examples))
         self.start = Start.of(config)
-        """The model to start from; None: the initial parameters are drawn."""
+        """The model from which the run starts; None: the initial parameters are drawn."""
         if self.start is not None:
             self.start.require_fit(config, federation.normalise)
         self._warnings = check_units(config, federation, examples)
         self._shape = examples[self.peers[0]].features.shape[1:]
         self.declared = federation.normalise
-        """How features are scaled by the settings, before the peers agree; equal at all peers."""
+        """The scaling of features in the settings, before the peers agree; equal at all peers."""
         self._make(federation, examples)
         self.marks = self.whole.schema.digest(), outline(self.whole.start)
-        """Digest of the whole network's schema and outline of its start, before ``learn``: alike at all peers."""
+        """Digest of the whole network's schema and outline of its start, before ``learn``: equal at all peers."""
 
     def learn(self, labels: tuple[str, ...]) -> None:
-        """Learn these emotions, among which are all of the federation's: make the networks for them.
+        """Make the networks for these emotions, which include all of the federation's.
 
         Call it before ``prepare``. Raises ModelError for fewer than 2.
         """
@@ -100,7 +100,7 @@ class Cohort:
 
     @property
     def largest(self) -> int:
-        """The most parameters that the whole network can have: each emotion adds the same number."""
+        """The largest number of parameters of the whole network: each emotion adds the same number."""
         size = self.whole.schema.size
         if self.agreed:
             return size
@@ -109,7 +109,7 @@ class Cohort:
         return size + (MOST - FEWEST) * (more - size)
 
     def _make(self, federation: Federation, examples: Mapping[int, Examples]) -> None:
-        """Take the data, and make the networks, participants and schema for its number of classes."""
+        """Make the networks, participants and schema for the data and its number of classes."""
         self.federation = federation
         self.classes = len(federation.labels) if self.agreed else FEWEST
         widths = {i: width_of(self.config.model, i) for i in self.peers}
@@ -119,7 +119,7 @@ class Cohort:
         self.schema = self.participants[0].network.schema if self.compact else self.whole.schema
         """The layout of a row."""
         self.asked = self._asks(federation.normalise)
-        """What the local work needs of all peers' clips."""
+        """The sums over all peers' clips that the local work needs."""
         self._statistics: Statistics | None = None
         self._work: LocalWork | None = None
         self._test: NDArray[np.float32] | None = None
@@ -130,22 +130,22 @@ class Cohort:
         return self.declared == AUTO
 
     def scale(self, how: str) -> None:
-        """Scale features as the peers of the run have agreed to (speaker or global). Call it before ``prepare``."""
+        """Scale features as the peers of the run have agreed (speaker or global). Call it before ``prepare``."""
         self.federation = self.federation.scaled(how)
         self.asked = self._asks(how)
 
     @property
     def scaled(self) -> bool:
-        """Whether it is known how features are scaled."""
+        """Whether the scaling of features is known."""
         return self.federation.normalise != AUTO
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """The lengths that a row of ``sums`` may have: one, unless it is still open how features are scaled."""
+        """The possible lengths of a row of ``sums``: one, or two while the scaling of features is unknown."""
         return tuple(map(self.length, (self.federation.normalise,) if self.scaled else ("global", "speaker")))
 
     def length(self, how: str) -> int:
-        """Return the length of a row of ``sums`` where features are scaled in this way."""
+        """Return the length of a row of ``sums`` if features are scaled in this way."""
         return len(self._asks(how).sums(no_examples(self._shape)))
 
     def _asks(self, how: str) -> Asked:
@@ -156,13 +156,13 @@ class Cohort:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the budget, and of the model to start from."""
+        """Warnings for the user about the budget and the model from which the run starts."""
         start = self.start
         return self._warnings if start is None else (*self._warnings, start.in_words(self.federation.labels))
 
     @property
     def whole(self) -> Nested:
-        """The whole network, of which a participant's may be a part."""
+        """The whole network, of which a participant's network may be a part."""
         return self.networks[1.0]
 
     @property
@@ -190,8 +190,8 @@ class Cohort:
     # Statistics and local work ------------------------------------------------------------------------------
 
     def sums(self) -> Tensor:
-        """Return each participant's row (B, S) float64 of what is ``asked``; S = 0 where nothing is."""
-        return torch.from_numpy(np.stack([self.asked.sums(one.examples) for one in self.participants]))
+        """Return the sums ``asked`` over each participant's clips, (B, S) float64; S = 0 if none are."""
+        return torch.from_numpy(np.stack([self.asked.sums(each.examples) for each in self.participants]))
 
     def prepare(self, sums: Tensor, peers: int, report: Callable[[int, int], None] | None = None) -> LocalWork:
         """Make the local work of all participants and scale the held-out clips.
@@ -211,9 +211,8 @@ class Cohort:
 
         Parameters
         ----------
-        statistics : of the features; None where they are not normalised by all peers' clips. With public ones it is
-            not asked for.
-        targets : of the targets; None: each participant's own, as a peer has them that trains alone.
+        statistics : of the features; None if they are not normalised by all peers' clips. Public statistics replace it.
+        targets : of the targets; None: each participant's own, as for a peer that trains alone.
         report : called with (peer, k) after local step k.
         """
         if self.federation.normalise == "public":
@@ -226,21 +225,21 @@ class Cohort:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The training statistics of features that a model's card holds; None where it holds none.
+        """The training statistics of features for a model's card; None if it has none.
 
-        Of all peers' clips where they are normalised by these, and of the hosted peers' clips where they are normalised
-        by speaker: then they only serve speakers who cannot be enrolled, and other peers are not asked for theirs.
+        They are of all peers' clips if features are normalised by these. If features are normalised by speaker, they
+        are of the hosted peers' clips: they only serve speakers who cannot be enrolled, so no other peer sends its own.
         """
         own = [one.examples.features for one in self.participants if len(one.examples)]
         if self.config.privacy.epsilon is not None:
-            return self._statistics  # those of a peer's own clips would be beyond the budget
+            return self._statistics  # statistics of a peer's own clips would exceed the budget
         if self._statistics is None and self.federation.normalise == "speaker" and own:
             return from_sums(np.sum([sums_of(features) for features in own], axis=0))
         return self._statistics
 
     @property
     def statistics_of(self) -> str:
-        """Whose clips ``statistics`` are of, in words."""
+        """A description of the clips behind ``statistics``."""
         if self.federation.normalise == "public":
             return SOURCE
         if self._statistics is not None or not self.compact:
@@ -249,7 +248,7 @@ class Cohort:
         return f"peer {self.peers[0]}'s own {clips} clips ({counted(speakers, 'speaker')})"
 
     def rest(self) -> None:
-        """Give back the memory of the local work, until there is more of it: gradients, and the rows trained last."""
+        """Free the memory of the local work until it goes on: gradients, and the rows trained last."""
         for network in self.networks.values():
             network.schema.rest(network.module, network.start)
 
@@ -262,13 +261,13 @@ class Cohort:
     def work(self) -> LocalWork:
         """The local work; LocalProtocolError before ``prepare``."""
         if self._work is None:
-            raise LocalProtocolError("the cohort's local work is used before it was prepared")
+            raise LocalProtocolError("the cohort's local work is used before it is prepared")
         return self._work
 
     def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
         how, features, common = self.federation.normalise, one.examples.features, statistics
         if how == "speaker" and len(features) and self.config.privacy.epsilon is None:
-            # Of this peer's clips alone: no peer is asked for more. A budget lets no speaker's clips scale another's.
+            # Of this peer's clips only: no peer sends its own. With a budget no speaker's clips may scale another's.
             statistics = from_sums(sums_of(features))
         copies = normalised_copies(one.examples, how, statistics)
         if how == "speaker" and self.config.augment.unenrolled and statistics is not None and len(features):
@@ -285,15 +284,15 @@ class Cohort:
     def evaluate(self, row: Tensor, peer: int | None = None) -> Outputs:
         """Return the outputs for the held-out clips of the model with parameters ``row`` (D,).
 
-        peer : whose network the row is for; None: the widest participant's. Raises CorpusError where nothing is held
-        out, or before ``prepare``.
+        peer : the peer to whose network the row belongs; None: the widest participant's. Raises CorpusError where no
+        clips are held out, or before ``prepare``.
         """
         test = self.federation.test
         if test is None or self._test is None:
-            raise CorpusError("no clips are held out (corpus.split is none), so there is nothing to evaluate on")
+            raise CorpusError("no clips are held out (corpus.split is none), so a model cannot be evaluated")
         return Outputs.of(logits(self.bound(row, peer), self._test), test, self.config.training.task, self.classes)
 
-    def bound(self, row: Tensor, peer: int | None = None) -> torch.nn.Module:
+    def bound(self, row: Tensor, peer: int | None) -> torch.nn.Module:
         """Return the network of a peer (None: the widest participant's) with the parameters ``row`` (D,)."""
         widths = self.widths
         network = self.networks[max(widths.values()) if peer is None else widths[peer]]
@@ -304,7 +303,7 @@ class Cohort:
     def predictions(self, row: Tensor, peer: int | None = None) -> Predictions:
         """Return the emotions predicted for the held-out clips; see ``evaluate``.
 
-        Raises CorpusError where nothing is held out, or no emotion is learned.
+        Raises CorpusError where no clips are held out, or no emotion is learned.
         """
         predictions = self.evaluate(row, peer).predictions
         if predictions is None:
@@ -313,7 +312,7 @@ class Cohort:
 
 
 def size_of(config: Config, federation: Federation) -> int:
-    """Return how many parameters the whole network of a run has."""
+    """Return the number of parameters of the whole network of a run."""
     shape = next(iter(federation.train.values())).features.shape[1:]
     outputs = models.outputs(config.training.task, len(federation.labels))
     return nest(config.model, shape, outputs, config.seed, ())[1.0].schema.size

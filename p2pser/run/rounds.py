@@ -11,53 +11,53 @@ from p2pser.gossip.mixer import Breaks, Mixer
 Hook: TypeAlias = Callable[[int, State], None]
 """Called with (round, state)."""
 Before: TypeAlias = Callable[[int, State], int | None]
-"""Called with (round, state) before a round; returns the round to go on with instead, None for this one."""
+"""Called with (round, state) before a round; returns another round to continue with instead, or None."""
 
 
-def run(
-    algorithm: Algorithm,
-    state: State,
-    local: Local,
-    mixer: Mixer,
-    rounds: int,
-    start: int = 0,
-    *,
-    before_round: Before | None = None,
-    after_round: Hook | None = None,
-    next_round: Callable[[int], int] | None = None,
-    breaks: Callable[[int], Breaks] | None = None,
-) -> State:
-    """Run rounds ``start .. rounds-1`` and return the state after the last.
+class LockStep:
+    """The driver of synchronous algorithms: round after round, each ending with its exchanges.
 
     Parameters
     ----------
-    algorithm, state, local, mixer : the run's.
+    algorithm, mixer : the run's.
     rounds : R.
-    start : the first round to run.
-    before_round : called with the state at a round's start, as a checkpoint holds it.
-    after_round : called with the mixed state.
     next_round : returns the round after a given one, so that a peer can jump to the round of its neighbours; default,
-        and where it returns an earlier one: the next round.
+        and if it returns an earlier one: the next round.
     breaks : returns what has happened to edges until the start of a round; default: no edge ever breaks.
     """
-    state.breakable = breaks is not None
-    algorithm.begin(state, mixer)
-    round = start
-    while round < rounds and not algorithm.ended(mixer, round):
-        if breaks is not None:
-            mend(algorithm, state, mixer, breaks(round))
-        if before_round is not None and (instead := before_round(round, state)) is not None:
-            round = instead
-            continue
-        state = algorithm.round(state, local, mixer, round)
-        if after_round is not None:
+
+    def __init__(self, algorithm: Algorithm, mixer: Mixer, rounds: int,
+                 next_round: Callable[[int], int] = lambda round: round + 1,
+                 breaks: Callable[[int], Breaks] | None = None) -> None:
+        self._algorithm, self._mixer, self._rounds = algorithm, mixer, rounds
+        self._next_round, self._breaks = next_round, breaks
+
+    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
+        """Run rounds ``start`` .. R-1 and return the state after the last.
+
+        before_round : called with the state at a round's start, as a checkpoint holds it. after_round : called with the
+        mixed state.
+        """
+        algorithm, mixer, round = self._algorithm, self._mixer, start
+        state.breakable = self._breaks is not None
+        algorithm.begin(state, mixer)
+        while round < self._rounds and not algorithm.ended(mixer, round):
+            if self._breaks is not None:
+                mend(algorithm, state, mixer, self._breaks(round))
+            if (instead := before_round(round, state)) is not None:
+                round = instead
+                continue
+            state = algorithm.round(state, local, mixer, round)
             after_round(round, state)
-        round = max(round + 1, next_round(round)) if next_round is not None else round + 1
-    return state
+            round = max(round + 1, self._next_round(round))
+        return state
+
+    def close(self) -> None:
+        """Do nothing: no exchange is open after the last round."""
 
 
 def begin_edges_anew(algorithm: Algorithm, state: State, mixer: Mixer) -> None:
-    """Go on over another graph: W has changed, so that both ends of every edge begin it anew."""
+    """Continue over another graph: W has changed, so both ends of every edge begin it anew."""
     for edge in sorted(state.edges):
         algorithm.on_edge_broken(state, mixer.peers, edge)
     state.edges = {}
@@ -65,7 +65,7 @@ def begin_edges_anew(algorithm: Algorithm, state: State, mixer: Mixer) -> None:
 
 
 def mend(algorithm: Algorithm, state: State, mixer: Mixer, breaks: Breaks) -> None:
-    """Let the algorithm go on without broken edges, and begin anew with neighbours that begin afresh."""
+    """Let the algorithm continue without broken edges, and begin anew on the edges to neighbours that begin afresh."""
     for edge in breaks.broken:
         algorithm.on_edge_broken(state, mixer.peers, edge)
     for edge in breaks.reset:

@@ -1,4 +1,4 @@
-"""The life of a run, once, over any mixer: statistics, rounds, cut edges, final consensus."""
+"""The course of a run over any mixer: statistics, rounds, cut edges, final consensus."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from p2pser.graph.spec import Topology
 from p2pser.models.calibrated import NOT_ASKED, Calibrated
 from p2pser.run.calibration import SUMS, calibrate
 from p2pser.run.participant import Cohort
-from p2pser.run.rounds import Before, Hook, run
+from p2pser.run.rounds import Before, Hook, LockStep
 from p2pser.run.setup import STATISTICS, RollCall, calibration_round, counts_for
 from p2pser.wire.messages import Phase
 
 
 class SessionMixer(Mixer, Protocol):
-    """What a session needs of a mixer beside the verbs."""
+    """A mixer with the methods that a session needs in addition."""
 
     def enter(self, phase: Phase, round: int) -> None:
-        """The hosted peers enter a phase of the run, at the start of ``round``."""
+        """Note that the hosted peers enter a phase of the run, at the start of ``round``."""
 
     def share(self, parts: Parts) -> None:
         """Exchange these parts of rows from now on."""
@@ -44,13 +44,13 @@ class SessionMixer(Mixer, Protocol):
         """Return the peers that are known to be lost."""
 
     def next_round(self, round: int) -> int:
-        """Return the round that follows ``round``: a later one where the neighbours went on without this peer."""
+        """Return the round after ``round``: a later one if the neighbours have continued without this peer."""
 
     def breaks(self, round: int) -> Breaks:
         """Return what has happened to edges since the last call, until the start of ``round``."""
 
     def close(self) -> tuple[Late, ...]:
-        """Training is over: settle no more late rows than those that are returned."""
+        """End the training: return the late rows that are still to be settled; no others are."""
 
 
 class Driver(Protocol):
@@ -60,59 +60,41 @@ class Driver(Protocol):
         """Run rounds ``start`` .. R-1 and return the state after the last."""
 
     def close(self) -> None:
-        """All reachable peers have ended their rounds."""
-
-
-class LockStep:
-    """The driver of synchronous algorithms: round after round, each ending with its exchanges."""
-
-    def __init__(self, algorithm: Algorithm, mixer: Mixer, rounds: int,
-                 next_round: Callable[[int], int] | None = None,
-                 breaks: Callable[[int], Breaks] | None = None) -> None:
-        self._algorithm, self._mixer, self._rounds = algorithm, mixer, rounds
-        self._next_round, self._breaks = next_round, breaks
-
-    def run(self, state: State, local: Local, start: int, *, before_round: Before, after_round: Hook) -> State:
-        """Run rounds ``start`` .. R-1 and return the state after the last."""
-        return run(self._algorithm, state, local, self._mixer, self._rounds, start, before_round=before_round,
-                   after_round=after_round, next_round=self._next_round, breaks=self._breaks)
-
-    def close(self) -> None:
-        """Nothing is open after the last round."""
+        """End the exchanges: all reachable peers have ended their rounds."""
 
 
 class Hooks:
-    """What a session tells its caller. Each hook does nothing; subclasses override those that they need."""
+    """Callbacks of a session. Each does nothing; subclasses override those that they need."""
 
     def warn(self, sentence: str) -> None:
-        """The user should know this."""
+        """Take a warning for the user."""
 
     def statistics(self, agreed: Consensus) -> None:
-        """The statistics of features and targets are known."""
+        """Take the statistics of features and targets, which are known now."""
 
     def training(self, start: int) -> None:
-        """The local work is prepared; round ``start`` is next."""
+        """Called when the local work is prepared, before round ``start``."""
 
     def before_round(self, round: int, state: State) -> int | None:
-        """A round begins, or the one that is returned; also called once after the last round, with R."""
+        """Called before a round, and once after the last round, with R; may return another round to continue with."""
         return None
 
     def after_round(self, round: int, state: State) -> None:
-        """A round is over."""
+        """Called after a round."""
 
     def rounds_done(self, state: State) -> None:
-        """All rounds are done; the cut edges are agreed on next."""
+        """Called after all rounds, before the peers agree on the cut edges."""
 
     def consensus(self, exchange: int, rows: Tensor) -> None:
-        """The final consensus begins an exchange with these rows (B, D) float64."""
+        """Called before an exchange of the final consensus with these rows (B, D) float64."""
 
 
 @dataclass(frozen=True)
 class End:
     """How a session ended.
 
-    rows : (B, D), the peers' models after the last round. final : the final consensus, or each peer's own model where
-    there is none. cut : the edges over which the first living hosted peer could not exchange. slem : that of the matrix
+    rows : (B, D), the peers' models after the last round. final : the final consensus, or each peer's own model if the
+    algorithm has none. cut : the edges over which the first living hosted peer could not exchange. slem : that of W
     among the peers that it could reach.
     """
 
@@ -124,7 +106,7 @@ class End:
 
 @dataclass(frozen=True)
 class Agreements:
-    """How peers agree: by messages, unless the caller can compute the outcome."""
+    """The functions by which peers agree: by messages, unless the caller can compute the result."""
 
     cuts: Callable[..., Mapping[int, frozenset[tuple[int, int]]]] = agree_on_cuts
     statistics: Callable[..., Consensus] = statistics
@@ -141,23 +123,23 @@ class Session:
     cohort : the hosted peers.
     algorithm : made for this run (``gossip.registry.create``).
     mixer : carries rows along the topology.
-    driver : runs the rounds; default: in lock-step.
-    hooks : hears of the run's progress.
+    driver : runs the rounds; None: in lock-step.
+    hooks : called at the steps of the run.
     living : the hosted peers that take part until the end; default: all.
-    agreements : how the peers agree.
+    agreements : the functions by which the peers agree; default: by messages.
     """
 
     def __init__(self, config: Config, topology: Topology, cohort: Cohort, algorithm: Algorithm, mixer: SessionMixer,
-                 *, driver: Driver | None = None, hooks: Hooks | None = None, living: tuple[int, ...] | None = None,
+                 *, driver: Driver | None, hooks: Hooks, living: tuple[int, ...] | None = None,
                  agreements: Agreements | None = None) -> None:
         self.config, self.topology, self.cohort = config, topology, cohort
         self.algorithm, self.mixer = algorithm, mixer
         self.driver: Driver = driver or LockStep(algorithm, mixer, config.training.rounds, mixer.next_round,
                                                    mixer.breaks)
-        self.hooks = hooks or Hooks()
+        self.hooks = hooks
         self.living = living or mixer.peers
         self.parts: Parts | None = None
-        """What of a row crosses each edge; None: all of it."""
+        """Which entries of a row cross each edge; None: all of them."""
         self.ended: End | None = None
         """How the run ended; None before."""
         self._agree = agreements or Agreements()
@@ -165,7 +147,7 @@ class Session:
     # Before the rounds --------------------------------------------------------------------------------------
 
     def share(self, call: RollCall) -> None:
-        """Choose what of their rows the peers exchange, now that all widths are known.
+        """Determine which entries of their rows the peers exchange, once all widths are known.
 
         Raises ConfigError or TopologyError where the algorithm or the topology cannot exchange parts of rows.
         """
@@ -182,9 +164,9 @@ class Session:
             self.mixer.share(self.parts)
 
     def fitted(self, sender: int, row: Tensor) -> Tensor:
-        """Return a row (D,) of the first hosted peer from what another one shares with it.
+        """Return a row (D,) of the first hosted peer from the entries that another peer shares with it.
 
-        Entries that the sender lacks are the initial ones. Raises RemoteProtocolError where the length does not fit.
+        The other entries are the initial ones. Raises RemoteProtocolError where the length does not fit.
         """
         own = self.cohort.initial()[0]
         if self.parts is not None:
@@ -194,11 +176,11 @@ class Session:
         return row
 
     def statistics(self, cut: frozenset[tuple[int, int]] = frozenset(), mixer: Mixer | None = None) -> Tensor:
-        """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, found by gossip or a secure sum.
+        """Return the mean over all reachable peers of ``Cohort.sums``, (S,) float64, by gossip or a secure sum.
 
-        Where nothing is asked of other peers (S = 0), nothing is sent.
+        If the local work needs nothing of other peers (S = 0), nothing is sent.
 
-        mixer : carries it where the session's should not (one with faults).
+        mixer : used in place of the session's (which may simulate faults).
         """
         if not self.cohort.asked:
             return self.cohort.sums()[0]
@@ -216,15 +198,15 @@ class Session:
 
     def run(self, call: RollCall, sums: Tensor, *, state: State | None = None, start: int = 0,
             joined: bool = False, report: Callable[[int, int], None] | None = None) -> End:
-        """Train from round ``start`` on, agree, and return how it ended. ``share`` comes first.
+        """Train from round ``start`` on, agree, and return the end. Call ``share`` before.
 
         Parameters
         ----------
-        call : what every peer brings.
+        call : the roll call.
         sums : from ``statistics``.
-        state : what to start from; default: the initial parameters.
+        state : the state at the start; default: the initial parameters.
         start : the first round.
-        joined : whether ``state`` contains nothing but the parameters of another peer.
+        joined : whether ``state`` holds only the parameters of another peer.
         report : called with (peer, k) after local step k.
         """
         rounds, hooks = self.config.training.rounds, self.hooks
@@ -264,14 +246,14 @@ class Session:
         if algorithm.consensus:
             for warning in cut_off(groups, without(topology.graph, cut), first):
                 self.hooks.warn(warning)
-            if not algorithm.asynchronous:  # messages of these may come still
+            if not algorithm.asynchronous:  # messages of an asynchronous algorithm may still come
                 state.rows, state.edges = {"x": rows}, {}
             final = self._agree.consensus(
                 mixer, rows, rounds + 1, topology, self.config.gossip.consensus_tolerance, cut=cut,
                 slem=slem, observe=self.hooks.consensus, parts=self.parts,
                 max_exchanges=self.config.gossip.max_consensus_exchanges)
         else:
-            # A neighbour that finished first has left, which does not make it dead.
+            # A neighbour that has left because it finished first is not dead.
             living = without(topology.graph, cut)
             reached: set[int] = set().union(*(nx.node_connected_component(living, peer) for peer in self.living))
             final = algorithm.finish(state, mixer, rounds + 1, topology.graph, tuple(sorted(set(living) - reached)))
@@ -281,9 +263,9 @@ class Session:
     # After the model ----------------------------------------------------------------------------------------
 
     def calibrate(self) -> Calibrated:
-        """Return what the speakers that the peers held out of training say of the common model of a run that has ended.
+        """Return the calibration of a finished run's common model by the speakers that the peers held out of training.
 
-        Its temperature, figures and sets of emotions are the same at all peers that add up together.
+        Its temperature, figures and sets of emotions are the same at all peers that take part in the sums.
         """
         end = self.ended
         if end is None or not self.config.training.held_out:
@@ -302,7 +284,7 @@ class Session:
 
 
 def train_alone(cohort: Cohort, rounds: int, after_round: Callable[[int], None] = lambda done: None) -> Tensor:
-    """Return the rows (B, D) of a prepared cohort after ``rounds`` rounds of local work without any exchange.
+    """Return the rows (B, D) of a prepared cohort after ``rounds`` rounds of local work without exchanges.
 
     after_round : called with the number of rounds done.
     """

@@ -1,4 +1,4 @@
-"""What the peers find out together before they train: what each of them brings, and where all of them resume."""
+"""The set-up of a run by all peers before they train: the roll call, and the round at which they resume."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from p2pser.graph.spec import Topology
 from p2pser.graph.summary import diameter
 
 MODEL, ROLL_CALL, STATISTICS, JOIN = -4, -3, -2, -1
-"""The set-up rounds: the model for a peer that was not there at the end, what each peer brings, the statistics of
-features and targets, the state for a peer that joins.
+"""The set-up rounds: the model for a peer that missed the end, the roll call, the statistics of features and targets,
+the state for a peer that joins.
 
 Training has the rounds 0 .. R-1; the cut edges are flooded in round R, the final consensus is in round R + 1.
 """
 EPOCH = -6
 """The round in which new topology files are announced (``network.epochs``); each has a slot of its own."""
 JUMP = -5
-"""The round of messages that say that their sender has jumped to a later round, which is their slot."""
+"""The round of messages which report that their sender has jumped to a later round, which is their slot."""
 CALIBRATION = 2**30
-"""The first round of a run's calibration is beyond this one (``calibration_round``), and beyond all of training."""
+"""Lower bound of the rounds of a run's calibration (``calibration_round``), above all rounds of training."""
 VOTES = {"speaker": b"s", "global": b"g"}
-"""A peer's vote on the scaling of features, when it has heard how far each peer's clips spread over the emotions."""
+"""A peer's votes on the scaling of features, once it knows how far each peer's clips are spread over the emotions."""
 SAMPLED_EXCHANGES = 16
-"""Exchanges of a random schedule from which the lead of its peers is estimated."""
+"""Number of exchanges of a random schedule from which the lead of its peers is estimated."""
 
 
 @dataclass(frozen=True)
 class RollCall:
-    """What every reachable peer brings.
+    """The results of the roll call, over all reachable peers.
 
-    resume : the round at which the peers resume that have its checkpoint; 0: all start from the initial parameters.
-    clips : the number of training clips by peer, where these weigh.
+    resume : the round at which the peers with its checkpoint resume; 0: all start from the initial parameters.
+    clips : the number of training clips by peer, if W is weighted by it.
     cut : the edges to peers that did not come or do not fit.
     widths : the width of each peer's model.
     newcomers : the peers without a checkpoint of ``resume``, which join the others.
-    refused : why the answer of a peer does not count; it is taken as that of a peer without clips and checkpoints.
-    labels : the emotions of all peers, sorted, where the peers agree on them; else ().
-    normalise : how features are scaled, where the peers agree on it; else "".
+    refused : why the answer of a peer does not count; the peer is treated as one without clips and checkpoints.
+    labels : the emotions of all peers, sorted, if the peers agree on them; else ().
+    normalise : how features are scaled, if the peers agree on it; else "".
     """
 
     resume: int
@@ -65,10 +65,10 @@ class RollCall:
 
 @dataclass(frozen=True)
 class Scales:
-    """What a peer brings to the choice of how features are scaled.
+    """A peer's part in the choice of the scaling of features.
 
-    spread : of its clips (``corpora.spread.in_parts``); None: it has no clips. classes : the number of emotions, where
-    settings fix them or none are learned (0).
+    spread : of its clips (``corpora.spread.in_parts``); None: it has no clips. classes : the number of emotions if
+    settings fix them, else 0.
     """
 
     spread: int | None
@@ -86,9 +86,9 @@ class _Answer:
 def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable[int], clips: int | None,
               width: float = 1.0, *, rounds: int, reach: int | None = None,
               labels: Collection[str] | None = None, scales: Scales | None = None) -> RollCall:
-    """Tell all reachable peers what this one brings, and return what all of them bring.
+    """Call the roll: send this peer's answer to all reachable peers, and return the results of all answers.
 
-    No answer of another peer, whatever it says, is an error.
+    An invalid answer of another peer is not an error.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def roll_call(mixer: Mixer, topology: Topology, peer: int, checkpoints: Iterable
     topology : the run's topology.
     peer : the hosted peer.
     checkpoints : the rounds of which it has a checkpoint.
-    clips : the number of its training clips where clips weigh, else None: then it is not sent.
+    clips : the number of its training clips if W is weighted by it, else None: then it is not sent.
     width : the width of its model; 1 is not sent.
     rounds : R; no peer can have a checkpoint of a later round.
     reach : see ``resume_round``.
-    labels : the emotions of this peer's clips, where the peers agree on those to learn; else None.
-    scales : this peer's part in the choice of how features are scaled, where the peers agree on it; else None.
+    labels : the emotions of this peer's clips, if the peers agree on those to learn; else None.
+    scales : this peer's part in the choice of the scaling of features, if the peers agree on it; else None.
     """
     answer: dict[str, object] = {"rounds": sorted({0, *checkpoints})}
     answer |= ({} if clips is None else {"clips": clips}) | ({} if width == 1 else {"width": width})
@@ -132,8 +132,8 @@ def _settled(mixer: Mixer, graph: nx.Graph, knowledge: Knowledge, spreads: Colle
     """Return the labels, and how features are scaled, after a second flood.
 
     The answer of a peer that was lost during the first flood has reached only some peers. So each peer floods the
-    labels that it has heard of and the scaling that follows from the answers that it has heard. The majority decides
-    on the scaling, and a tie means global.
+    labels that it has received and the scaling that follows from the answers that it has received. The majority decides
+    on the scaling; a tie means global.
     """
     peer, own, vote = knowledge.peer, None, b""
     if knowledge.labels is not None:
@@ -147,16 +147,16 @@ def _settled(mixer: Mixer, graph: nx.Graph, knowledge: Knowledge, spreads: Colle
 
 
 def resume_round(held: Iterable[Collection[int]], reach: int | None = None) -> int:
-    """Return the round at which peers resume; 0 where no peer has a checkpoint.
+    """Return the round at which peers resume; 0 if no peer has a checkpoint.
 
-    Peers without a checkpoint do not count. The round that most of the others have is taken, the newest among equals:
-    that is the newest common round where there is one. The peers that lack it join as newcomers.
+    Peers without a checkpoint do not count. The peers resume at the round that most of the others have, the newest of
+    equally common ones: that is the newest common round if there is one. The peers that lack it join as newcomers.
 
     Parameters
     ----------
     held : the rounds above 0 of which each peer has a checkpoint.
-    reach : how many rounds the peers go back, from the newest that more than half of them have, for the sake of others
-        that were killed earlier; None: without limit. So one old or false answer costs its sender's state only.
+    reach : the most rounds that the peers go back, from the newest that more than half of them have, for peers that
+        were killed earlier; None: no limit. So one old or false answer costs only its sender's state.
     """
     count = Counter(round for rounds in held for round in set(rounds))
     holders = sum(1 for rounds in held if rounds)
@@ -181,8 +181,8 @@ def _parse(value: bytes, peer: int, last: int, *, counted: bool, scaled: bool) -
 
 
 def calibration_round(rounds: int) -> int:
-    """Return the first of the three rounds in which the peers calibrate the model of R = ``rounds`` rounds: others for
-    each R, since a secure sum is made once in each round, and a run may go on after its end.
+    """Return the first of the three rounds in which the peers calibrate the model of R = ``rounds`` rounds. They differ
+    for each R, since a secure sum is made only once in each round, and a run may be continued after its end.
     """
     return CALIBRATION + 3 * (rounds % 2**28)
 
@@ -194,21 +194,22 @@ def comes(round: int, rounds: int) -> bool:
 
 def progress_round(round: int, rounds: int) -> int:
     """Return the round that a peer reports while it is in ``round`` of a run of R = ``rounds`` rounds: the calibration
-    follows on the final consensus. A report that leaps ahead would have neighbours not wait for what is on its way.
+    follows the final consensus. Neighbours would not wait for the messages of a peer that reports a much later round.
     """
     first = calibration_round(rounds)
     return round if round < first else rounds + 2 + round - first
 
 
 def weighs(gossip: GossipSettings, topology: Topology) -> bool:
-    """Whether W is weighted by clip counts, which all peers then learn; a hub and a secure sum weigh by themselves."""
+    """Whether W is weighted by clip counts, which all peers then learn. A hub and a secure sum apply their own weights.
+    """
     return gossip.weighting == "clips" and topology.hub is None and not ALGORITHMS[gossip.algorithm].sums
 
 
 def counts_for(gossip: GossipSettings, topology: Topology, clips: Mapping[int, int]) -> dict[int, int] | None:
-    """Return the clip counts by which W is weighted; None where it is not.
+    """Return the clip counts by which W is weighted; None if it is not.
 
-    A peer that did not come counts as one clip: its edges are cut, so its count only fills its place.
+    A peer that did not come counts as one clip; its edges are cut, so the value does not matter.
     """
     if not weighs(gossip, topology):
         return None
@@ -216,7 +217,7 @@ def counts_for(gossip: GossipSettings, topology: Topology, clips: Mapping[int, i
 
 
 def lead(topology: Topology) -> int:
-    """Return how many exchanges a peer can be ahead of another while no peer is DEAD.
+    """Return by how many exchanges a peer can be ahead of another while no peer is DEAD.
 
     A peer that has ended exchange e knows that its sources of e and its receivers of e - 1 have ended e - 1
     (network.exchange), and so on back: on a static undirected graph the lead is the diameter. For a random schedule,
@@ -229,7 +230,7 @@ def lead(topology: Topology) -> int:
         known = np.eye(topology.size, dtype=np.float32)
         back = 0
         while not known.all() and back < 2 * period + 2 * topology.size:
-            # Shifted by a multiple of the period, since exchanges count from 0.
+            # Shifted by a multiple of the period, since the number of an exchange must not be negative.
             t = end + (2 * topology.size + 3) * period - back
             sources, receivers = topology.matrix(t) != 0, topology.matrix(t - 1).T != 0
             known = (known @ (np.eye(topology.size) + sources + receivers) > 0).astype(np.float32)
@@ -241,6 +242,6 @@ def lead(topology: Topology) -> int:
 def kept_checkpoints(lead: int, every: int) -> int:
     """Return how many checkpoints to keep so that peers killed at different instants have one in common.
 
-    lead : the most rounds that a peer can be ahead of another. every : rounds between two checkpoints.
+    lead : the most rounds by which a peer can be ahead of another. every : rounds between two checkpoints.
     """
     return -(-(lead + 1) // every) + 1

@@ -36,7 +36,8 @@ from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.calibrated import Calibrated
 from p2pser.run.participant import Cohort
-from p2pser.run.session import Agreements, Driver, End, Hooks, LockStep, Session
+from p2pser.run.rounds import LockStep
+from p2pser.run.session import Agreements, Driver, End, Hooks, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
 from p2pser.simulation.churn import leave_and_return
 from p2pser.simulation.events import DEAD_AFTER, EventDriver

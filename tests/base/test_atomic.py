@@ -24,9 +24,9 @@ def listing(folder: Path) -> list[str]:
 
 def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "run.json"
-    assert atomic.read_json(path) is None
+    assert atomic.read_json(path, dict) is None
     atomic.write_json(path, {"incarnation": 1, "name": "ü"})
-    assert atomic.read_json(path) == {"incarnation": 1, "name": "ü"}
+    assert atomic.read_json(path, dict) == {"incarnation": 1, "name": "ü"}
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
@@ -34,18 +34,21 @@ def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             atomic.write_json(path, {"incarnation": 2})
         with pytest.raises(ConfigError, match=r"cannot write .*run\.json: No space left on device; make room there"):
             atomic.write_json(path, {"incarnation": 2}, error=ConfigError)
-    assert atomic.read_json(path)["incarnation"] == 1
+    assert atomic.read_json(path, dict)["incarnation"] == 1
     assert listing(path.parent) == ["run.json"]
     atomic.write_json(path, {"incarnation": 2})
-    assert atomic.read_json(path) == {"incarnation": 2}
+    assert atomic.read_json(path, dict) == {"incarnation": 2}
 
 
 def test_damaged_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(b"\xff{")
     with pytest.raises(CheckpointError, match="not JSON"):
-        atomic.read_json(tmp_path / "run.json")
+        atomic.read_json(tmp_path / "run.json", dict)
     with pytest.raises(CheckpointError, match="cannot read"):
-        atomic.read_json(tmp_path)
+        atomic.read_json(tmp_path, dict)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged: it holds no dict; remove it"):
+        atomic.read_json(tmp_path / "run.json", dict)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -166,7 +169,7 @@ def test_files_wait_for_a_free_descriptor(tmp_path: Path, no_descriptors: Callab
     no_descriptors(0.2)
     atomic.write_json(tmp_path / "run.json", {"incarnation": 1})
     no_descriptors(0.2)
-    assert atomic.read_json(tmp_path / "run.json") == {"incarnation": 1}
+    assert atomic.read_json(tmp_path / "run.json", dict) == {"incarnation": 1}
     no_descriptors(0.2)
     with atomic.append_privately(tmp_path / "events") as file:
         file.write(b"line")
@@ -184,4 +187,4 @@ def test_the_wait_for_a_descriptor_ends(tmp_path: Path, no_descriptors: Callable
 def test_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"M\xfcller.wav")
     atomic.write_json(tmp_path / "a.json", {name: "ü"})
-    assert atomic.read_json(tmp_path / "a.json") == {name: "ü"}
+    assert atomic.read_json(tmp_path / "a.json", dict) == {name: "ü"}

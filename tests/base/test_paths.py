@@ -7,6 +7,7 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,8 @@ def test_variables_replace_the_defaults(monkeypatch: pytest.MonkeyPatch, plain: 
     assert paths.config_folder() == plain / "settings" / "p2pser"
     monkeypatch.setenv("P2PSER_CACHE", "~/features")
     assert paths.cache_folder() == plain / "features"
+    monkeypatch.setenv("P2PSER_CACHE", "~nosuchuser/features")
+    assert paths.cache_folder() == Path("~nosuchuser/features")
 
 
 def test_the_secret_lies_in_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +94,20 @@ def test_numba_has_a_place_for_compiled_code_or_compiles_none(
     paths.keep_compiled_code()
     assert {name: os.environ[name].removeprefix(f"{tmp_path}/") for name in ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")
             if name in os.environ} == expected
+
+
+def test_a_home_that_this_user_may_not_enter_cannot_be_written(monkeypatch: pytest.MonkeyPatch, plain: Path) -> None:
+    status = os.stat
+
+    def stat(path: os.PathLike[str] | str | int, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and Path(path).is_relative_to(plain / ".cache"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return status(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != plain)
+    assert not paths.can_be_written(plain / ".cache" / "p2pser")
+    assert paths.existing(plain / ".cache" / "p2pser") == plain
 
 
 def test_a_place_for_compiled_code_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:

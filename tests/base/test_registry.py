@@ -28,11 +28,10 @@ MODULES = {
     "lamps_torn": "raise RuntimeError('no bulb')\n",
     "lamps_mute": "watts = 1\n",
     "lamps_shop": "from p2pser.base.registry import Registry\n"
-                  "LAMPS = Registry('lamp', 'tests.lamps', 'lamps_built_in', hidden=['shared'])\n",
+                  "LAMPS = Registry('lamp', 'tests.lamps', 'lamps_built_in')\n",
     "lamps_built_in/__init__": "",
     "lamps_built_in/wall_light": "import lamps_shop\n\n\n@lamps_shop.LAMPS.register('wall-light')\nclass WallLight:\n"
                                  "    watts = 12\n",
-    "lamps_built_in/shared": "raise RuntimeError('imported without need')\n",
 }
 
 
@@ -67,7 +66,6 @@ def test_names_are_listed_without_importing_what_they_stand_for(lamps: Registry[
     assert "wall-light" in lamps
     assert "desk" in lamps
     assert "wall_light" not in lamps
-    assert "shared" not in lamps
     assert imported() == set()
 
 

@@ -59,7 +59,7 @@ def test_a_site_accepts_and_what_is_its_own_stays(here: Path) -> None:
     assert "b is invited as peer 1 to the run duo of 2 sites: a, b" in first.output
     assert "ok   clips: 6 of 1 speaker, 3 s; 1 file is left out" in first.output
     assert "ok   emotions: anger 3, grantig 3" in first.output
-    assert "'grantig' (3 clips) is no usual name" in first.output
+    assert "'grantig' (3 clips) is an unknown name" in first.output
     assert "--set corpus.map=grantig=anger" in first.output
     assert "Next: send" in first.output
     folder = here / "duo-peer-1"

@@ -157,7 +157,7 @@ def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
     assert report["fits"] is False
     line = report["neighbours"][0]
     assert line["state"] == "not started"
-    assert "no answer: not started: the machine 127.0.0.1 is there, and nothing listens at its port" in line["sentence"]
+    assert "no answer: not started: the machine 127.0.0.1 answers, but no program listens" in line["sentence"]
     assert [one["fits"] for one in report["site"]] == [True] * len(report["site"])
     assert {one["sentence"].partition(":")[0] for one in report["site"]} >= {
         "clips", "emotions", "clock", "disk", "address", "port"}

@@ -31,7 +31,7 @@ def test_entries() -> None:
         "shared": True}
     silence = entry("network.dead_after")
     assert (silence["default"], silence["unit"], silence["shared"]) == (8.0, "s", False)
-    assert silence["meaning"] == "silence after which a neighbour is DEAD, and left out until it comes back"
+    assert silence["meaning"] == "silence after which a neighbour is DEAD, and left out until it returns"
     assert entry("seed")["section"] == ""
     assert entry("model.hidden")["default"] == [128]
     assert entry("model.hidden")["families"]["cnn1d"] == [64, 64, 96]  # type: ignore[index]
@@ -66,7 +66,7 @@ def test_the_command() -> None:
     done = CliRunner().invoke(settings, ["network"])
     assert done.exit_code == 0
     assert ("network.dead_after = 8.0 s\n"
-            "    silence after which a neighbour is DEAD, and left out until it comes back.\n") in done.output
+            "    silence after which a neighbour is DEAD, and left out until it returns.\n") in done.output
     assert "training." not in done.output
     assert json.loads(CliRunner().invoke(settings, ["training.lr", "--json"]).output) == [entry("training.lr")]
     assert json.loads(CliRunner().invoke(settings, ["--json"]).output) == ENTRIES

@@ -226,8 +226,9 @@ def test_auto_recognises_a_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["emodb", "ravdess", "folder", "manifest", "auto"])
 def test_missing_and_empty_folders(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CorpusError, match=r"no folder|cannot read"):
-        load(name, tmp_path / "none")
+    for path in (tmp_path / "none", Path("~nosuchuser/clips")):
+        with pytest.raises(CorpusError, match=r"no folder|cannot read"):
+            load(name, path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match=r"holds no recordings|cannot read the manifest"):
         load(name, tmp_path / "empty")

@@ -162,6 +162,7 @@ def test_the_key_depends_on_the_encoder_s_content(tmp_path: Path, clip: Path) ->
 @pytest.mark.parametrize(("change", "message"), [
     ({"encoder": None}, "set features.encoder"),
     ({"encoder": "/nowhere/at/all"}, "there is no folder"),
+    ({"encoder": "~nosuchuser/hubert"}, "there is no folder ~nosuchuser"),
     ({"encoder": "not a name!"}, "neither a folder nor"),
     ({"layer_weights": (1, 2)}, "2 layers and needs 3"),
     ({"sample_rate": 8000}, "set features.sample_rate=16000"),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +20,17 @@ import torch
 from p2pser.base import energy
 from p2pser.base.errors import P2PSERError
 from p2pser.config import Config
+from p2pser.evaluation.outputs import Outputs
 from p2pser.gossip.agreement.consensus import Consensus, no_consensus
+from p2pser.models.calibrated import Calibrated
 from p2pser.network.past import PastExchanges
 from p2pser.peer.ending import Ending, LastPhase
+from p2pser.peer.handover import ModelTaken
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.process import Interrupted, Peer, _Attendance
 from p2pser.peer.telemetry import Telemetry, read
 from p2pser.run.account import account, complete, in_words
+from p2pser.run.participant import Cohort
 from p2pser.run.setup import RollCall
 from tests.peer.test_process import Crew
 
@@ -262,6 +267,70 @@ def test_a_former_model_is_set_aside_once_and_when_the_disk_takes_it(
     one.phase.replace(one.outcome, 3.0)
     assert (one.folder / "model" / "model.safetensors").read_bytes() == former
     assert (one.folder / "model-replaced" / "model.safetensors").read_bytes() == former
+def taken(one: Last) -> Outcome:
+    """The outcome that a neighbour hands over in place of the peer's own."""
+    return Outcome(Consensus(one.outcome.final.rows * 2, 1e-9, 7, (), True), CALL, one.outcome.sums, (0, 2))
+
+
+@pytest.mark.parametrize("k", range(1, 7))
+def test_a_peer_killed_while_it_takes_another_model_ends_with_one_of_both(last: Callable[..., Last], disk: FaultyDisk,
+                                                                         k: int) -> None:
+    one = last("killed")
+    one.phase.conclude(one.outcome, 3.0)
+    rows = {float(value) for value in (one.outcome.row[0], taken(one).row[0])}
+    disk.watch(one.folder, lambda count: Killed() if count >= k else None)
+    with pytest.raises(Killed):
+        one.phase.replace(taken(one), 3.0)
+    disk.off()
+    one.close()
+    ending = one.again()
+    assert ending.finished
+    assert float(one.crew.row(one.config, 1)[0]) in rows
+    assert json.loads((one.folder / "finished.json").read_text()) == ending.summary
+
+
+def test_a_peer_that_is_stopped_before_it_has_written_another_model_says_so_with_exit_code_1(
+        last: Callable[..., Last], disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: LastPhase, seconds: float) -> None:
+        raise Interrupted
+
+    def offered(self: LastPhase, end: Outcome, *, ask: bool) -> None:
+        disk.watch(one.folder, lambda count: OSError(errno.ENOSPC, "No space left on device"))
+        raise ModelTaken(taken(one))
+
+    monkeypatch.setattr(LastPhase, "_pause", interrupted)
+    monkeypatch.setattr(LastPhase, "hand_over", offered)
+    one = last("stopped")
+    summary = one.phase.conclude(one.outcome, 3.0)
+    with pytest.raises(P2PSERError, match="without a model") as caught:
+        one.whole.run(summary)
+    assert caught.value.exit_code == 1
+
+
+def test_each_model_is_evaluated_once_and_a_calibration_changes_its_part_of_the_card_only(
+        last: Callable[..., Last], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = last("once", "training.held_out=0.25")
+    evaluate, rows = Cohort.evaluate, list[torch.Tensor]()
+
+    def counted(self: Cohort, row: torch.Tensor, peer: int | None = None) -> Outputs:
+        rows.append(row)
+        return evaluate(self, row, peer)
+
+    monkeypatch.setattr(Cohort, "evaluate", counted)
+    summary = one.phase.conclude(one.outcome, 3.0)
+    before = json.loads((one.folder / "model" / "card.json").read_text())
+    found = Calibrated("9 speakers whom 3 peers held out of training, too few for figures", 1.5)
+    session: Any = SimpleNamespace(ended=True, calibrate=lambda: found)
+    one.whole.io.start()
+    whole = one.phase.calibrate(one.outcome, summary, session)
+    assert len(rows) == 2  # the common model and the personal one
+    card = json.loads((one.folder / "model" / "card.json").read_text())
+    assert before["training"]["calibration"].startswith("none: this peer was stopped")
+    assert card == {**before, "temperature": 1.5, "training": {**before["training"], "calibration": found.how}}
+    assert list(card["training"]) == list(before["training"])
+    assert card["tested"]["uar"] == whole["uar"]
+    assert json.loads((one.folder / "finished.json").read_text()) == whole == {
+        **summary, "calibration": found.how, "temperature": 1.5}
 
 
 def test_files_of_a_peer_are_for_its_user_only(last: Callable[..., Last]) -> None:

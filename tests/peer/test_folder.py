@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -113,6 +115,16 @@ def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
         folder(tmp_path).claim(fresh=False)
 
 
+def test_a_folder_on_a_file_system_without_locks_is_a_config_error(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ConfigError, match=r"lock the folder .*: No locks available; choose another \(--out\)"):
+        folder(tmp_path).claim(fresh=False)
+
+
 def test_a_damaged_file_says_which(tmp_path: Path) -> None:
     one = folder(tmp_path)
     one.claim(fresh=False)
@@ -121,6 +133,16 @@ def test_a_damaged_file_says_which(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
         folder(tmp_path).claim(fresh=False)
     assert os.listdir(one.path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "finished.json", "starts.json"])
+def test_a_file_of_another_form_says_which(tmp_path: Path, name: str) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    one.release()
+    (one.path / name).write_text("[]")
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        folder(tmp_path).claim(fresh=False)
 
 
 def test_a_start_whose_folder_was_lost_is_later_than_those_before(tmp_path: Path) -> None:

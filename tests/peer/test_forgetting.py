@@ -57,7 +57,7 @@ def test_the_receipt_says_what_remains(config: Config) -> None:
     assert "no checkpoint" in forget(config, TOPOLOGY, 1, "bob")["remains"][0]
     with_checkpoint(config, 5)
     receipt = forget(config, TOPOLOGY, 1, "bob")
-    assert "goes on from round 5" in receipt["remains"][0]
+    assert "resumes at round 5" in receipt["remains"][0]
     assert checkpoint.available(folder(config).checkpoints) == [5]
     assert (receipt["clips"], receipt["peer"], receipt["run"], receipt["retrain"]) == (3, 1, "run", False)
     removed = forget(config, TOPOLOGY, 1, "bob", retrain=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from p2pser.base.errors import ConfigError, TopologyError
 from p2pser.config import Config
 from p2pser.graph.spec import PeerEntry, Topology, load
 from p2pser.network import keys
+from p2pser.peer.draws import key_of_draws
+from p2pser.peer.folder import PeerFolder
 from p2pser.peer.identity import address, identify, listen
+from p2pser.peer.summing import public_keys
 
 
 def ring(entries: dict[int, PeerEntry] | None = None) -> Topology:
@@ -37,7 +41,13 @@ def test_without_a_home_that_can_be_written_the_secret_lies_beside_the_runs(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file" / "config"))
     one = identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), 0)
-    assert len((tmp_path / "runs" / "secret").read_bytes()) == 32
+    secret = (tmp_path / "runs" / "secret").read_bytes()
+    assert len(secret) == 32
+    out = Config().with_settings([f"peer.out={tmp_path / 'runs'}"])
+    assert public_keys(out, ring())[0] == one.keys.public  # secure sums and draws use the same secret
+    folder = PeerFolder(out, ring(), 0)
+    folder.path.mkdir(parents=True)
+    assert key_of_draws(out, ring(), 0, folder) == keys.derive_draws(secret, out.seed, 0)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     other = identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), 0)
     assert (tmp_path / "config" / "p2pser" / "secret").is_file()
@@ -48,9 +58,9 @@ def test_a_secret_that_another_peer_makes_meanwhile_is_the_users(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two peers that a user starts for the first time have one secret, however their starts fall together."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    usual, looked = keys.default_secret_path(), Path.exists
+    usual, looked = keys.default_secret_path(), os.path.exists
 
-    def exists(path: Path) -> bool:
+    def exists(path: os.PathLike[str] | str) -> bool:
         there = looked(path)
         if path == usual and not there:
             usual.parent.mkdir(parents=True)
@@ -58,7 +68,7 @@ def test_a_secret_that_another_peer_makes_meanwhile_is_the_users(
             usual.write_bytes(bytes(range(32)))
         return there
 
-    monkeypatch.setattr(Path, "exists", exists)
+    monkeypatch.setattr(os.path, "exists", exists)
     one, other = (identify(Config().with_settings([f"peer.out={tmp_path / 'runs'}"]), ring(), i) for i in (0, 1))
     assert one.neighbours[0].key == other.keys.public
     assert not (tmp_path / "runs").exists()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import soundfile
 
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.config import Config
 from p2pser.graph.spec import load
 from p2pser.peer import launch
@@ -80,6 +82,36 @@ def test_signals_reach_one_peer_and_the_end_kills_the_rest(tmp_path: Path, clips
     assert not _runs(other)
 
 
+def test_a_peer_that_cannot_be_started_leaves_no_other_running(tmp_path: Path, clips: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = LocalPeers.start
+
+    def start(self: LocalPeers, peer: int, **options: Any) -> None:
+        if peer == 1:
+            raise OSError("no descriptor is free")
+        begin(self, peer, **options)
+
+    monkeypatch.setattr(LocalPeers, "start", start)
+    peers = LocalPeers(configured(tmp_path, clips), load("chain", peers=2))
+    with pytest.raises(OSError, match="no descriptor"), peers:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        peers.children[0].process.is_alive()
+
+
+class Ends:
+    """Ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (7,)
+
+
+def test_a_process_that_ends_while_it_checks_the_settings_is_a_failure_in_one_sentence() -> None:
+    with pytest.raises(P2PSERError, match="ended with exit code 7") as caught:
+        launch.require_fitting(Config(), Ends())  # type: ignore[arg-type]
+    assert caught.value.exit_code == 1
+
+
 def test_peers_die_with_their_launcher(tmp_path: Path, clips: Path, python: list[str]) -> None:
     script = tmp_path / "launcher.py"
     script.write_text(f"""
@@ -138,5 +170,6 @@ def test_more_ports_than_there_are_is_a_config_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("p2pser.peer.launch.PORTS", range(20000, 20010))
     monkeypatch.setattr("p2pser.peer.launch._is_free", lambda host, port: port != 20005)
     assert free_base_port(4) in range(20000, 20010)
-    with pytest.raises(ConfigError, match=r"network\.base_port"):
-        free_base_port(8)
+    for count in (8, 10, 11):
+        with pytest.raises(ConfigError, match=r"network\.base_port"):
+            free_base_port(count)

@@ -48,9 +48,9 @@ def test_recordings_are_counted_and_own_words_are_asked_about(tmp_path: Path, pa
     assert sentences(found, fits=False) == ""
     assert "clips: 3 of 1 speaker, 2 s; 1 file is left out: 1 × " in sentences(found, fits=True)
     assert "emotions: anger 1, fies 1, neutral 1" in sentences(found, fits=True)
-    assert "'fies' (1 clip) is no usual name: the run learns it as an emotion of its own" in sentences(found, fits=True)
+    assert "'fies' (1 clip) is an unknown name: the run learns it as a separate emotion" in sentences(found, fits=True)
     fixed = recordings(site(folder, "corpus.labels=anger,neutral,sadness"), pair, 0)
-    assert "emotions: anger 1, neutral 1; none of sadness: other sites have to have some" in sentences(fixed, fits=True)
+    assert "emotions: anger 1, neutral 1; none of sadness: other sites must have some" in sentences(fixed, fits=True)
     assert "1 clip of 'fies' will be left out: the run learns anger, neutral, sadness; to count them as another one, " \
         "add for example --set corpus.map=fies=anger" in sentences(fixed, fits=True)
     mapped = recordings(site(folder, "corpus.labels=anger,neutral", "corpus.map=fies=anger"), pair, 0)
@@ -84,7 +84,7 @@ def test_what_hinders_a_run_is_named_with_the_remedy(tmp_path: Path, monkeypatch
     monkeypatch.setattr(own_checks, "datetime", Then)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10, 9, 1_000_000))
     found = sentences(machine(config, "tcp://no-such-name.invalid:5700", 10**12), fits=False)
-    assert "clock: it says 1970-01-02 00:00 UTC, which cannot be: set it" in found
+    assert "clock: it shows 1970-01-02 00:00 UTC, which is wrong: set it" in found
     assert f"disk: 1 MB free at {tmp_path}, about 96,000,067 MB needed: make room" in found
     assert "needed: end other programs, or take a smaller model" in found
     known = sentences(machine(config, "tcp://no-such-name.invalid:5700", 1), fits=True)
@@ -99,4 +99,4 @@ def test_what_hinders_a_run_is_named_with_the_remedy(tmp_path: Path, monkeypatch
 
 def test_an_address_of_another_machine_is_noted() -> None:
     found = machine(Config(), "tcp://192.0.2.77:5700", 1)
-    assert "address: tcp://192.0.2.77:5700 is of no interface of this machine" in sentences(found, fits=True)
+    assert "address: tcp://192.0.2.77:5700 is not an address of this machine" in sentences(found, fits=True)

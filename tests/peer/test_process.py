@@ -39,7 +39,7 @@ def test_a_run_ends_with_equal_models_and_tells_its_course(crew: Crew) -> None:
         assert summary["uar"] > 0.5
         assert summary["uar_before"] == read(crew.path(config, i) / "metrics.jsonl")[-1]["uar"]
         alone = local_only(config, federation(i, "global")).uar
-        assert summary["uar_alone"] == alone == read_json(crew.path(config, i) / "finished.json")["uar_alone"]
+        assert summary["uar_alone"] == alone == read_json(crew.path(config, i) / "finished.json", dict)["uar_alone"]
         assert crew.rounds(config, i) == list(range(ROUNDS))
         kinds = crew.events(config, i)
         assert kinds[0] == "listening"

@@ -26,7 +26,7 @@ def test_a_closed_port_is_a_peer_that_has_not_started() -> None:
     port = free_base_port(1)
     found = look(f"tcp://127.0.0.1:{port}")
     assert found.reach is Reach.NOT_STARTED
-    assert found.sentence.startswith(f"the machine 127.0.0.1 is there, and nothing listens at its port {port}: start")
+    assert found.sentence.startswith(f"the machine 127.0.0.1 answers, but no program listens at its port {port}: start")
 
 
 def test_another_program_is_told_from_a_peer(listener: socket.socket) -> None:

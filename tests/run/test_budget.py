@@ -46,18 +46,18 @@ def test_units_that_fit_are_taken() -> None:
 
 def test_an_epsilon_that_says_nothing_is_told() -> None:
     (sentence,) = check("privacy.unit=clip", "privacy.units=6", held=(("ann", "bob"), ("cy",), ("dee", "dee", "dee")))
-    assert sentence.startswith("epsilon says nothing about the speakers of peers 1, 2: each has one speaker, whose up "
+    assert sentence.startswith("epsilon does not protect the speakers of peers 1, 2: each has one speaker, whose up "
                                "to 3 clips together may lose 3 times epsilon")
     (sentence,) = check("privacy.epsilon=12", "privacy.unit=site")
-    assert "says next to nothing" in sentence
+    assert "protects almost nothing" in sentence
 
 
 @pytest.mark.parametrize(("settings", "how", "words"), [
     (["privacy.unit=site"], {"normalise": "global"}, "set features.normalise=public, speaker or none"),
     (["privacy.unit=site", "augment.unenrolled=true"], {"normalise": "speaker"}, "leave it out"),
     (["privacy.unit=clip", "privacy.units=9"], {"normalise": "speaker"}, "mixes each clip into all others"),
-    (["privacy.unit=speaker", "privacy.units=4"], {}, "the 3 peers have 5 speakers, and privacy.units=4"),
-    (["privacy.unit=clip", "privacy.units=5"], {}, "the 3 peers have 6 clips, and privacy.units=5"),
+    (["privacy.unit=speaker", "privacy.units=4"], {}, "the 3 peers have 5 speakers, more than privacy.units=4"),
+    (["privacy.unit=clip", "privacy.units=5"], {}, "the 3 peers have 6 clips, more than privacy.units=5"),
     (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann", ""), ("cy",), ("eve",))}, "set privacy.unit=site"),
     (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann",), ("unknown",), ("eve",))}, "does not name the"),
     (["privacy.unit=speaker", "privacy.units=9"], {"held": (("ann", "bob"), ("bob",), ("eve",))},
@@ -74,4 +74,4 @@ def test_a_sentence_tells_unit_delta_and_both_epsilons() -> None:
               "epsilon_model": None, "colluding": 11}
     assert in_words(report) == ("each speaker (of 24), at delta 1.7e-03, after 7 rounds: epsilon 8.00 for neighbours "
                                 "(up to 11 together), no bound for others who have the model")
-    assert in_words({**report, "simulated": True}).endswith("the seed gives the noise away")
+    assert in_words({**report, "simulated": True}).endswith("the noise follows from the seed")

@@ -82,7 +82,7 @@ def test_a_file_is_one_of_safetensors(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, 3, rows, {}, {})
     read = safetensors.torch.load_file(path / "rows.safetensors")
     assert {name: tensor.tolist() for name, tensor in read.items()} == {"a": [[1.5, 2.5]], "b": [1, 2]}
-    with pytest.raises(CheckpointError, match="cannot be kept in a checkpoint: a tensor of torch"):
+    with pytest.raises(CheckpointError, match="cannot be stored in a checkpoint: a tensor of torch"):
         checkpoint.save(tmp_path, 4, {"x": torch.zeros(2, dtype=torch.complex128)}, {}, {})
 
 
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 def test_what_cannot_be_kept_is_said(tmp_path: Path) -> None:
     save(tmp_path, 0)
-    with pytest.raises(CheckpointError, match="round 5 cannot be kept"):
+    with pytest.raises(CheckpointError, match="round 5 cannot be stored"):
         checkpoint.save(tmp_path, 5, {}, {}, {"bad": object()})
     assert [path.name for path in tmp_path.iterdir()] == ["round-000000"]
 

@@ -177,7 +177,7 @@ def test_rows_are_whole_in_a_simulation_and_compact_in_a_peers_process() -> None
 
 
 def test_use_before_preparation_and_without_held_out_clips_is_refused() -> None:
-    with pytest.raises(LocalProtocolError, match="before it was prepared"):
+    with pytest.raises(LocalProtocolError, match="before it is prepared"):
         cohort("none").work  # noqa: B018
     without = cohort("none", test=False)
     without.prepare(without.sums()[0], 2)

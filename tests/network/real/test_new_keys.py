@@ -75,7 +75,7 @@ def test_a_new_key_of_an_old_peer_needs_no_restart_of_the_others(real: Any, furt
         sites.write()
         for me in (0, 1):
             sites.running[me].send_signal(signal.SIGHUP)
-            sites.said(me, f"another address or key of peers {ODD}")
+            sites.said(me, f"another address or key of peer {ODD}")
         sites.start(ODD)
         sites.said(ODD, "joins the run in round")
         said = {me: one.communicate()[1] for me, one in sites.running.items()}

@@ -98,7 +98,7 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
             for neighbour in topology.neighbours(ODD):
                 site.said(neighbour, f"peer {ODD} is DEAD")
         site.start(ODD)
-        site.said(ODD, "finds the run under way")
+        site.said(ODD, "the run is in progress")
         site.go_on(FIRST)
         site.said(ODD, "joins the run in round")
         site.go_on(SECOND)

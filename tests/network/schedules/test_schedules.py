@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from p2pser.wire.messages import Kind, Phase, Progress, decode, encode
+from p2pser.wire.messages import Phase
 from schedules.command import kind, lines
 from schedules.faults import Fault, When
 from schedules.schedule import DEAD_AFTER, TOPOLOGIES, Schedule, algorithms, own_folder
@@ -76,29 +74,6 @@ def test_schedules_that_broke_once(folder: Path, seed: int) -> None:
 @pytest.mark.parametrize("seed", [300075, 300107])
 def test_schedules_with_a_liar_that_broke_once(folder: Path, seed: int) -> None:
     assert not Schedule(seed, folder, hostile=True).run().violations
-
-
-CLAIMS: dict[str, Callable[[int, Progress], Progress]] = {
-    "it has not begun": lambda count, at: Progress(max(0, at.round) + 1, 0, Phase.START, count),
-    "it prepares the run": lambda count, at: Progress(-3, count, Phase.SETUP, 0),
-    "it trains": lambda count, at: Progress(2, count, Phase.TRAIN, 0),
-    "it is at the end": lambda count, at: Progress(9, count, Phase.CONSENSUS, 0)}
-
-
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_one_that_claims_a_phase_and_sends_no_row_keeps_no_peer_for_good_where_the_start_has_a_limit(
-        folder: Path, claim: str) -> None:
-    one, counts = Schedule(1, folder, "dfedavg", "ring", faults=False), itertools.count()
-    one.patient, one.config = False, one.config.with_settings(["network.start_timeout=12"])
-
-    def lie(receiver: int, frame: bytes) -> tuple[bytes, ...]:
-        header, payload = decode(frame)
-        progress = CLAIMS[claim](next(counts), header.progress)
-        return () if header.kind is Kind.ROW else (encode(header._replace(progress=progress), payload),)
-
-    one.liar, one.lies, one.network.mutate[0] = 0, SimpleNamespace(kind="claims"), lie
-    assert not one.run().violations
-    assert all(machine.past[-1].ended[0] == "done" for i, machine in one.machines.items() if i != 0)
 
 
 @pytest.mark.parametrize("phase", [Phase.SETUP, Phase.TRAIN, Phase.EXCHANGE, Phase.CONSENSUS])
