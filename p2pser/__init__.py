@@ -66,7 +66,9 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None, coverage: 
         p2pser has used it before, in the folders of the variable P2PSER_ENCODERS, and in Hugging Face's cache.
     coverage : of the sets of emotions that its answers have, where it was calibrated for them: 0.8, 0.9 or 0.95.
 
-    Raises Error where the directory cannot be used, or its encoder is not on this machine.
+    Raises
+    ------
+    Error : where the directory cannot be used, or its encoder is not on this machine.
 
     >>> p2pser.load("model/").predict("clip.wav")  # doctest: +SKIP
     """
@@ -105,7 +107,9 @@ def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop
     silence : a window whose loudest 50 ms are below this level has no answer [dBFS].
     enrol : recordings of the same speaker, whose statistics scale the features; default: those of the training.
 
-    Raises Error where the recording cannot be used, or ``hop`` is longer than ``window``.
+    Raises
+    ------
+    Error : where the recording cannot be used, or ``hop`` is longer than ``window``.
 
     >>> p2pser.timeline(p2pser.load("model/"), "meeting.wav").to_frame()  # doctest: +SKIP
     """
@@ -130,7 +134,9 @@ def stream(model: Predictor, rate: float, *, window: float = 3.0, hop: float = 1
     window, hop, silence, enrol : as for ``timeline``.
     adapt : whether the statistics follow the one speaker of the stream, where the model expects a speaker's own.
 
-    Raises Error where the rate is not that of a recording, or ``hop`` is longer than ``window``.
+    Raises
+    ------
+    Error : where the rate is not that of a recording, or ``hop`` is longer than ``window``.
 
     >>> stream = p2pser.stream(p2pser.load("model/"), rate=16000)  # doctest: +SKIP
     >>> [segment.answer.label for segment in stream.push(samples)]  # doctest: +SKIP
@@ -150,7 +156,9 @@ def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> 
     name_or_path : a shipped topology (``"ring"``, ``"exponential.yaml"``, …) or the path of a topology file.
     peers : number of peers, instead of the file's.
 
-    Raises Error where there is no such topology, the file is wrong, or the number of peers does not fit.
+    Raises
+    ------
+    Error : where there is no such topology, the file is wrong, or the number of peers does not fit.
 
     >>> topology("ring", peers=5).neighbours(0)
     (1, 4)
@@ -179,7 +187,9 @@ def federate(*, peers: int, settings: Settings | None = None, features: ArrayLik
     genders : (n,), ``"f"``, ``"m"`` or ``""``; default: unknown.
     hub : a peer that holds no clips, where the topology has one.
 
-    Raises Error where the corpus, the arrays or the settings do not fit together.
+    Raises
+    ------
+    Error : where the corpus, the arrays or the settings do not fit together.
     """
     from p2pser.config import configured
     from p2pser.features.arrays import from_arrays
@@ -209,7 +219,9 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     exact : mix bit for bit as peers in processes of their own do (slower).
     observe : called after each round.
 
-    Raises Error where the settings, the topology and the data do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topology and the data do not fit together.
 
     Example
     -------
@@ -241,7 +253,9 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
         are not kept.
     jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
 
-    Raises Error where the settings, the topologies and the corpus do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topologies and the corpus do not fit together.
     """
     from p2pser.config import configured
     from p2pser.experiments.compare import compare as compare_runs
@@ -268,7 +282,9 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
         are not kept.
     jobs : number of processes; None: one per processor. With several, call it under ``if __name__ == "__main__":``.
 
-    Raises Error where the settings, the topology and the corpus do not fit together.
+    Raises
+    ------
+    Error : where the settings, the topology and the corpus do not fit together.
     """
     from p2pser.config import configured
     from p2pser.experiments.crossval import crossval as cross_validate
@@ -295,7 +311,9 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
     settings : settings that differ from the defaults. ``peer.out`` is the folder of the runs.
     observe : called with each record that a peer tells, such as ``{"peer": 0, "round": 3, "loss": 1.2, …}``.
 
-    Raises Error where a peer fails.
+    Raises
+    ------
+    Error : where a peer fails.
     """
     from p2pser.config import configured
     from p2pser.peer.launch import run_all

@@ -217,7 +217,9 @@ class Predictor:
         own : the speaker's statistics (``enrol``).
         text : what is said, for models that read words.
 
-        Raises CorpusError where the samples or the rate are not those of a recording, too short, silent or not finite.
+        Raises
+        ------
+        CorpusError : where the samples or the rate are not those of a recording, too short, silent or not finite.
         """
         from p2pser.features import audio
         from p2pser.features.samples import checked_rate, scaled

@@ -25,7 +25,9 @@ def compare_grid(grid: str | os.PathLike[str] | Mapping[str, Any], *, out: str |
     -------
     The tables of all finished trials.
 
-    Raises Error where anything in the grid does not fit together.
+    Raises
+    ------
+    Error : where anything in the grid does not fit together.
 
     >>> p2pser.compare_grid("grid.yaml", out="runs/grid").to_frame("rounds")  # doctest: +SKIP
     """
