@@ -385,10 +385,7 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
 
     Parameters
     ----------
-    name : the value of ``kind``.
-    fits : ``fits(peers, **parameters)``, whether the schedule exists with that many peers; default: always.
-    needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
-    limits : the smallest and largest value of numeric parameters.
+    name, fits, needs, limits : as for ``register_graph``.
     """
     from p2pser.graph import kind
 
