@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from calls import call, furnish
 
-from p2pser.cli.common import print_table
+from p2pser.cli.output import print_table
 
 NAMES = ("M\u00fcller", "\U0001f600", "\U00020bb7", os.fsdecode(b"M\xfcller"), "[old]", "[/x]", ":star:", "-a", "a b",
          "%s")
@@ -35,7 +35,7 @@ def here(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_recordings_lie_below_a_folder_of_any_name(place: Path, name: str) -> None:
     shutil.copytree(place / "clips", Path(name, "clips"))
     data, out = str(Path(name, "clips")), io.StringIO()
-    assert call("features", f"--data={data}", "--kind", "logmel", "--json", out=out)[0] == 0
+    assert call("features", f"--data={data}", "--features", "logmel", "--json", out=out)[0] == 0
     found = json.loads(out.getvalue())
     assert (found["clips"], found["left_out"]) == (8, [])
     code, said = call("predict", "model", "--json", "--csv", "out.csv", "--", data, out=(answers := io.StringIO()))

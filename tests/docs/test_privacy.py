@@ -20,7 +20,7 @@ from p2pser.gossip.agreement.flood import FloodMessage
 from p2pser.gossip.agreement.stopping import Trailer
 from p2pser.gossip.mixer import Mixer
 from p2pser.graph.spec import load
-from p2pser.network.epochs import Word
+from p2pser.network.epochs import Notice
 from p2pser.peer import parcels
 from p2pser.peer.join_state import call_fields
 from p2pser.peer.outcome import Outcome
@@ -96,8 +96,8 @@ def test_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed("Statistics") == fields(Asked)
 
 
-def test_words_on_topology_files() -> None:
-    assert listed("Words on topology files") == fields(Word)
+def test_notices_of_topology_files() -> None:
+    assert listed("Notices of topology files") == fields(Notice)
 
 
 def test_agreement() -> None:

@@ -123,7 +123,7 @@ def test_a_grid_has_its_options_in_its_file(write, tmp_path):
     result = CliRunner().invoke(compare, [str(write()), "--seeds", "2"])
     assert result.exit_code == 2
     assert "--seeds and a grid exclude each other" in result.output
-    assert "--check is about a grid" in CliRunner().invoke(compare, ["--check"]).output
+    assert "--check checks a grid: name its file" in CliRunner().invoke(compare, ["--check"]).output
 
 
 def test_lists_may_be_written_as_words(write):

@@ -128,7 +128,7 @@ def test_one_that_names_another_number_of_rounds_is_refused_by_name(crew: Crew) 
     assert not crew.peer(longer, 1, refused).run().finished
     assert serving.result(timeout=50).finished
     values = (f"{MORE} at peer 1", f"{ROUNDS} at peer 0")
-    said = [f"settings training.rounds differ: {one}, {other}; a run" for one, other in (values, values[::-1])]
+    said = [f"settings training.rounds differ: {one}, {other}; give all peers" for one, other in (values, values[::-1])]
     assert any(reasons[0].startswith(one) for one in said)
 
 

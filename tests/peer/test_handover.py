@@ -32,7 +32,7 @@ CALL = RollCall(0, {0: 7, 1: 8, 2: 9, 3: 10}, frozenset(), {0: 1.0, 1: 1.0, 2: 1
 
 
 def hello(incarnation: int = 0) -> Any:
-    return SimpleNamespace(incarnation=incarnation)
+    return SimpleNamespace(incarnation=incarnation, process=incarnation)
 
 
 class Mixer(Carrier):

@@ -67,7 +67,7 @@ class Peer:
                                grace=GRACE, clock=lambda: self.mixer.now)
 
     def comes(self, peer: int, incarnation: int = 0, progress: Progress = TRAINS) -> None:
-        hello: Any = SimpleNamespace(incarnation=incarnation)
+        hello: Any = SimpleNamespace(incarnation=incarnation, process=incarnation)
         up = events.Up(peer, hello, progress)
         self.mixer.roster.up(up)
         self.joining.observe(up)

@@ -297,4 +297,4 @@ def test_the_call_says_before() -> None:
     assert "give --before" in done.output
     done = CliRunner().invoke(cli, ["audit", "--before", "--after-rounds", "0"])
     assert done.exit_code == 2
-    assert "write rounds from 1 on" in done.output
+    assert "'0' must be numbers of rounds from 1 on: write, for example, 1,3,10" in done.output

@@ -193,7 +193,7 @@ def test_network_and_simulator_calibrate_alike(name: str, settings: tuple[str, .
 @pytest.mark.parametrize(("number", "how"), [
     (1, LOST),
     (2, f"{2 * (PEERS - 1)} speakers whom {PEERS - 1} peers held out of training; a peer was lost before the figures "
-        "were added up")])
+        "were summed")])
 def test_a_death_during_the_calibration_loses_no_model(number: int, how: str, folder: Path) -> None:
     play = Held("dfedavg", folder)
     at, heard, killed = ROUNDS + 2 + number, play._progressed, []
