@@ -73,5 +73,5 @@ def test_without_held_out_clips_nothing_was_tested() -> None:
     assert list(facts.lines())[-2:] == ["Passed: x.", "energy: 1.5 processor seconds (not measured)"]
     assert list(Facts().lines()) == ["not tested", "not audited", "energy: not measured"]
     for bad in ({"tested": 3}, {"audit": [1]}, {"energy": {}}):
-        with pytest.raises(ValueError, match="its entry .* is not a mapping|its energy"):
+        with pytest.raises(ValueError, match=r"its entry .* is not a mapping|its energy"):
             Facts.read(bad)

@@ -11,13 +11,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.mixer import Edges, Inbox, Outbox, Step, mix_by_flows
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.wire.codec import Received
 

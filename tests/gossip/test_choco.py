@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
@@ -13,7 +14,6 @@ from p2pser.gossip.mixer import Outbox, Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.wire.codec import Received
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -13,7 +14,6 @@ from p2pser.gossip.registry import create
 from p2pser.gossip.stacked import mix_keeping_flows, settle_both
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 RING = parse({"graph": {"kind": "ring", "peers": 5}}, "test")

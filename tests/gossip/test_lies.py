@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import RemoteProtocolError
 from p2pser.base.registries import ALGORITHMS
@@ -23,7 +24,6 @@ from p2pser.gossip.registry import create
 from p2pser.graph.spec import parse
 from p2pser.models import for_run
 from p2pser.models.networks.trees import numbers
-from p2pser.run.rounds import run
 from p2pser.wire.codec import Received
 
 ROUNDS, PEERS, LIAR, LIES_FROM = 4, 6, 4, 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -14,7 +15,6 @@ from p2pser.graph.spec import parse
 from p2pser.graph.spectral import slem
 from p2pser.graph.theory import chebyshev as contraction
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.wire.messages import SETTLE_WINDOW
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -12,7 +13,6 @@ from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.wire.messages import SETTLE_WINDOW
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -14,7 +15,6 @@ from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 RING = parse({"graph": {"kind": "ring", "peers": 5}}, "test")

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -19,7 +20,6 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import load
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.simulation.secrets import SeedSecrets
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
 GRAPHS = {

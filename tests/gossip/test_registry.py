@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS
@@ -17,7 +18,6 @@ from p2pser.gossip.algorithm import Algorithm, State
 from p2pser.gossip.algorithms.choco import Choco
 from p2pser.gossip.registry import create, hyper_parameters, validate
 from p2pser.graph.spec import Topology, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.wire.codec import _DECODERS, DENSE, Form, codec, compressor
 

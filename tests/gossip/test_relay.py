@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -13,7 +14,6 @@ from p2pser.gossip.algorithms.relay import spanning_tree
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
 GRAPHS = {

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -15,7 +16,6 @@ from p2pser.gossip.mixer import Late, Outbox, Step
 from p2pser.gossip.registry import create, validate
 from p2pser.gossip.robust import NeighbourRow, ordered
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 NAMES = ["self-centred-clipping", "median", "trimmed-mean", "krum"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -12,7 +13,6 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.graph.mixing import metropolis
 from p2pser.graph.spec import Topology
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
 TOPOLOGY = Topology("ring", nx.cycle_graph(5), {}, "metropolis", {})

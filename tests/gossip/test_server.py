@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
@@ -18,7 +19,6 @@ from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.run import checkpoint
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 from p2pser.wire.codec import Received
 

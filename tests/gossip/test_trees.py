@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lockstep import run
 
 from p2pser.base.errors import ConfigError, RemoteProtocolError
 from p2pser.config import Config
@@ -19,7 +20,6 @@ from p2pser.gossip.forest import Forest
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import load, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 PEERS, ROUNDS, CLASSES, DEPTH = 7, 9, 2, 2

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from lockstep import run
 
 from p2pser.gossip.algorithm import Algorithm, State
-from p2pser.run.rounds import run
 
 REST = 1e-12
 """Rows that move by no more in ``STILL`` rounds are at rest."""

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from courses import run_until
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.algorithms.choco import proven_step
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 RING = parse({"graph": {"kind": "ring", "peers": 8}}, "test")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -12,7 +13,6 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Step
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import load, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
 TWO = parse({"graph": {"kind": "star", "peers": 8, "centres": 2}}, "two")

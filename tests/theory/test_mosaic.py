@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from courses import run_until
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.graph.matchings import matchings
 from p2pser.graph.spec import load, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 

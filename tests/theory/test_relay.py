@@ -6,12 +6,12 @@ import networkx as nx
 import pytest
 import torch
 from courses import at_rest, run_until
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology, parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 TREES = {

@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip.algorithm import Context, State
@@ -17,7 +18,6 @@ from p2pser.gossip.algorithms.self_centred_clipping import SelfCentredClipping
 from p2pser.gossip.attacks import ATTACKS, Attack, Hostile
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import parse
-from p2pser.run.rounds import run
 from p2pser.simulation.mixer import SimulatedMixer
 
 WIDTH = 30

@@ -6,6 +6,7 @@ import networkx as nx
 import pytest
 import torch
 from courses import at_rest, run_until
+from lockstep import run
 
 from p2pser.config import Config
 from p2pser.gossip import shared_rows
@@ -13,7 +14,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import load, parse
-from p2pser.run.rounds import mend, run
+from p2pser.run.rounds import mend
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 
 

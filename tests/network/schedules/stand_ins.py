@@ -20,6 +20,9 @@ from schedules.world import World
 EPOCH = 1.7e9
 """The date at which the fake time is 0 [s]."""
 
+COARSE = 1e-2
+"""The tolerance of statistics in schedules: a shorter gossip, after which peers' statistics differ."""
+
 
 @contextmanager
 def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
@@ -29,7 +32,7 @@ def instead_of_the_machine(world: World, network: Network) -> Iterator[None]:
         (time, "monotonic", lambda: world.now), (time, "time", lambda: EPOCH + world.now),
         (Meter, "read", lambda meter: Energy(0.0, None, "not measured: the time is a fake one")),
         (peer_process, "NetworkMixer", Mixer), (zmq, "Context", Context), (zmq, "Poller", Poller),
-        (statistics, "TOLERANCE", 1e-2),
+        (statistics, "TOLERANCE", COARSE),
         *((sockets, name, getattr(Sockets, name)) for name in vars(Sockets) if not name.startswith("_")),
         *((descriptors, name, getattr(Descriptors, name)) for name in vars(Descriptors) if hasattr(descriptors, name))]
     places = [place for place in places if not place[1].startswith("_")]

@@ -14,19 +14,19 @@ from cases import CASES, PEERS, of, settings, topology
 
 from p2pser.base.registries import ALGORITHMS
 from p2pser.features.federation import Federation, no_examples
+from p2pser.gossip.agreement import statistics
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.models.calibrated import Calibrated
 from p2pser.models.directory import Card, read_card
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
-from p2pser.run import session
 from p2pser.run.calibration import LOST, STOPPED
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.run.participant import together
 from p2pser.simulation.engine import simulate
 from p2pser.wire.messages import Phase, Progress
-from schedules import schedule
+from schedules import schedule, stand_ins
 from schedules.data import SIZE, examples
 from schedules.faults import Fault, When
 from schedules.schedule import Schedule, own_folder
@@ -86,9 +86,7 @@ class Play(Schedule):
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setitem(schedule.TOPOLOGIES, "ring", (PEERS,))
     monkeypatch.setattr(schedule, "judge", lambda played: played.look())
-    plain = session.statistics
-    # A schedule's are coarse, so that its peers' differ.
-    monkeypatch.setattr(session, "statistics", lambda *given, tolerance=0.0, **more: plain(*given, **more))
+    monkeypatch.setattr(stand_ins, "COARSE", statistics.TOLERANCE)
     threads = torch.get_num_threads()
     yield own_folder()
     shutil.rmtree(own_folder().parent, ignore_errors=True)
