@@ -36,7 +36,7 @@ def test_settings_name_default_limits_unit_and_meaning(pages: ModuleType) -> Non
     lines = pages.settings().splitlines()
     (line,) = [line for line in lines if line.startswith("| `network.dead_after`")]
     assert line == ("| `network.dead_after` | `8.0` s | a number above 0 and at most 2592000 |  | "
-                    "silence after which a neighbour is DEAD, and left out until it comes back |")
+                    "silence after which a neighbour is DEAD, and left out until it returns |")
     (line,) = [line for line in lines if line.startswith("| `training.local_steps`")]
     assert line.split(" | ")[1:4] == ["`5`", "a whole number from 1 to 1000000000", "yes"]
 

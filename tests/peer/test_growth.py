@@ -27,13 +27,13 @@ def test_a_neighbour_with_words_without_end_fills_no_queues_and_the_newest_goes_
     liar = Epochs(1, 1, RING.graph, 200, 1)
     liar.read(1, bytes(16), (), 0)
     for number in range(100):
-        liar.words[1] = replace(liar.words[1], order=(1, number + 5))
+        liar.notices[1] = replace(liar.notices[1], order=(1, number + 5))
         mixer.take(1, Header(Kind.ROW, bytes(8), 1, 1, now, round=EPOCH, slot=number), memoryview(liar.encode()))
     assert len(mixer.sent) == 2 * AT_ONCE
     growth.round_over(4)
     assert [to for to, _, _ in mixer.sent[2 * AT_ONCE :]] == [1, 3]
     heard = Epochs(3, 1, RING.graph, 200, 1)
     assert heard.hear(0, memoryview(mixer.sent[-1][2]))
-    assert heard.words[1].order == (1, 104)
+    assert heard.notices[1].order == (1, 104)
     growth.round_over(5)
     assert len(mixer.sent) == 2 * AT_ONCE + 2

@@ -142,7 +142,8 @@ def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any, t
         trial.kill(0)
         trial.until_told("dead", (1, 2), peer=0)
         trial.start(0, fresh=True)
-        trial.until(lambda: any("under way" in one for one in trial.story.sentences(0)), 60, "peer 0 finds the run")
+        trial.until(lambda: any("run is in progress" in one for one in trial.story.sentences(0)), 60,
+                    "peer 0 finds the run")
         gate.touch()
 
     trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", "network.round_timeout=300",
