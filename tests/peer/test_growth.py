@@ -1,4 +1,4 @@
-"""Words on topology files, as a peer passes them on. No network: the mixer is a stand-in."""
+"""Notices of topology files, as a peer passes them on. No network: the mixer is a stand-in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2pser.wire.messages import Header, Kind, Phase, Progress
 RING = load("ring", peers=4)
 
 
-def test_a_neighbour_with_words_without_end_fills_no_queues_and_the_newest_goes_round() -> None:
+def test_a_neighbour_with_notices_without_end_fills_no_queues_and_the_newest_goes_round() -> None:
     now = Progress(3, 0, Phase.TRAIN, 0)
     mixer: Any = Carrier(EPOCH, (1, 3), 0.0)
     mixer.io = SimpleNamespace(progress=now, clock=lambda: 5.0)
@@ -33,7 +33,7 @@ def test_a_neighbour_with_words_without_end_fills_no_queues_and_the_newest_goes_
     growth.round_over(4)
     assert [to for to, _, _ in mixer.sent[2 * AT_ONCE :]] == [1, 3]
     heard = Epochs(3, 1, RING.graph, 200, 1)
-    assert heard.hear(0, memoryview(mixer.sent[-1][2]))
+    assert heard.receive(0, memoryview(mixer.sent[-1][2]))
     assert heard.notices[1].order == (1, 104)
     growth.round_over(5)
     assert len(mixer.sent) == 2 * AT_ONCE + 2
