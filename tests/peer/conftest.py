@@ -13,4 +13,4 @@ from crew import Crew
 def crew(tmp_path: Path) -> Iterator[Crew]:
     one = Crew(tmp_path)
     yield one
-    one.pool.shutdown()
+    one.close()

@@ -45,6 +45,7 @@ class Crew:
         self.port = free_base_port(3)
         self.pool = ThreadPoolExecutor(3)
         self.said: list[str] = []
+        self.peers: list[Peer] = []
         self.normalise = "global"
         self.config = self.configured("run")
 
@@ -59,7 +60,14 @@ class Crew:
              supervisor: Supervisor | None = None) -> Peer:
         one = Peer(config, self.topology, me, fresh=fresh, federation=federation(me, self.normalise),
                    say=self.said.append, sink=lambda record: hear(one, record), supervisor=supervisor)
+        self.peers.append(one)
         return one
+
+    def close(self) -> None:
+        """Stop the peers that a failed test has left: they would wait for each other, and the test for them."""
+        for one in self.peers:
+            one.interrupt()
+        self.pool.shutdown()
 
     def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
         futures: list[Future[Ending]] = [self.pool.submit(self.peer(config, i, hear, fresh).run) for i in range(3)]
