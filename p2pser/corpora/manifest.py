@@ -256,8 +256,8 @@ def _check_consent(path: Path, line: int, row: Mapping[str, str]) -> None:
 
 
 def _usable(clip: Clip, files: Files, seen: Container[Path], *, labelled: bool) -> Clip:
-    """Return the clip; raises ValueError where it has no label though it needs one, or no file, or one that an earlier
-    line named.
+    """Return the clip. Raises ValueError where a required label or its file is missing, or an earlier line names that
+    file.
     """
     if clip.path in seen:
         raise ValueError("an earlier line names the same file")

@@ -6,9 +6,11 @@ import contextlib
 import io
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -86,3 +88,14 @@ def call(*arguments: str, out: io.StringIO | None = None) -> tuple[int, str]:
         except BaseException:
             return -2, err.getvalue() + traceback.format_exc()
     return 0, err.getvalue()
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield the words and the object of each command, groups too."""
+    yield path, group
+    if isinstance(group, click.Group):
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield from commands(command, (*path, name))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import recordings
 import soundfile
-from calls import begun, call, furnish, nothing_long
+from calls import begun, call, commands, furnish, nothing_long
 from docs_pages import template
 
 from p2pser.base.errors import ConfigError
@@ -26,17 +26,6 @@ from p2pser.config.constraints import holds_list
 from p2pser.corpora.adapters import emodb
 
 ROOT = Path(__file__).parents[2]
-
-
-def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield the words and the object of each command, groups too."""
-    yield path, group
-    if isinstance(group, click.Group):
-        context = click.Context(group)
-        for name in group.list_commands(context):
-            command = group.get_command(context, name)
-            assert command is not None
-            yield from commands(command, (*path, name))
 
 
 ALL = dict(commands(cli))
