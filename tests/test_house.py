@@ -186,8 +186,10 @@ def test_child():
     kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
 
 def test_grandchild():
-    program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()']).wait()"
-    kept.append(subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE))
+    program = ("import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'input()']); "
+               "print(flush=True); child.wait()")
+    kept.append(subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    kept[-1].stdout.readline()  # a grandchild that began later would be the next test's
 
 def test_thread():
     threading.Thread(target=forever.wait, args=(60,), daemon=True, name="forgotten").start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -111,16 +112,18 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(server: Server, tmp_p
     assert server.asked["/none"] == 1
 
 
-def test_no_network_and_no_address_are_sentences(server: Server, tmp_path: Path) -> None:
-    closed = f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+def test_no_network_and_no_address_are_sentences(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     refused = r"cannot get .* \(Connection refused\): is there a network connection\?"
-    with pytest.raises(CorpusError, match=refused) as error:
-        download(Item(f"{closed}/file", "file"), tmp_path / "file", waits=NOW)
+    with socket.socket() as bound:  # no other program can listen at its port
+        bound.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(CorpusError, match=refused) as error:
+            download(Item(f"{closed}/file", "file"), tmp_path / "file", waits=NOW)
+        with pytest.raises(CorpusError, match="is there a network connection"):
+            read_json(closed, waits=())
     assert "\n" not in str(error.value)
-    with pytest.raises(CorpusError, match="is there a network connection"):
-        read_json(closed, waits=())
     with pytest.raises(CorpusError, match="begins with http"):
         download(Item("file:///etc/hostname", "file"), tmp_path / "file", waits=())
 

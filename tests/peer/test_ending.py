@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from crew import Crew
 
 from p2pser.base import energy
 from p2pser.base.errors import P2PSERError
@@ -32,7 +33,6 @@ from p2pser.peer.telemetry import Telemetry, read
 from p2pser.run.account import account, complete, in_words
 from p2pser.run.participant import Cohort
 from p2pser.run.setup import RollCall
-from tests.peer.test_process import Crew
 
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "shutil.rmtree")
 CALL = RollCall(0, {0: 12, 1: 12, 2: 12}, frozenset(), {0: 1.0, 1: 1.0, 2: 1.0})
@@ -85,13 +85,6 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def disk() -> Iterator[FaultyDisk]:
     yield _disk
     _disk.off()
-
-
-@pytest.fixture
-def crew(tmp_path: Path) -> Iterator[Crew]:
-    one = Crew(tmp_path)
-    yield one
-    one.pool.shutdown()
 
 
 class Last:
@@ -267,6 +260,8 @@ def test_a_former_model_is_set_aside_once_and_when_the_disk_takes_it(
     one.phase.replace(one.outcome, 3.0)
     assert (one.folder / "model" / "model.safetensors").read_bytes() == former
     assert (one.folder / "model-replaced" / "model.safetensors").read_bytes() == former
+
+
 def taken(one: Last) -> Outcome:
     """The outcome that a neighbour hands over in place of the peer's own."""
     return Outcome(Consensus(one.outcome.final.rows * 2, 1e-9, 7, (), True), CALL, one.outcome.sums, (0, 2))
@@ -385,46 +380,3 @@ def test_an_end_without_the_others_is_loud_and_has_exit_code_3(last: Callable[..
     assert card["training"]["agreed"] == ending.summary["agreed"]
     events = [event for event in read(one.folder / "events.jsonl") if event["kind"] == "incomplete"]
     assert [event["missing"] for event in events] == [list(final.dead)]
-
-
-# The model handed over -----------------------------------------------------------------------------------------
-
-
-def leave_in_consensus(crew: Crew, config: Config, victim: int) -> list[Any]:
-    """Start all; the victim leaves in the final consensus. Return the futures."""
-    def hear(peer: Peer, record: dict[str, Any]) -> None:
-        if record.get("kind") == "sketch" and record.get("exchange") == 0:
-            peer.interrupt()
-
-    return [crew.pool.submit(crew.peer(config, i, *((hear,) if i == victim else ())).run) for i in range(3)]
-
-
-def test_a_peer_that_left_in_the_consensus_takes_the_model_of_those_that_have_finished(crew: Crew) -> None:
-    config = crew.configured("handed", "network.serve_after=20", "training.fine_tune=3")
-    futures = leave_in_consensus(crew, config, 1)
-    assert not futures[1].result(timeout=50).finished
-    taken = crew.peer(config, 1).run()
-    others = [futures[i].result(timeout=50) for i in (0, 2)]
-    assert [one.summary["agreed"] for one in others] == [2, 2]
-    assert taken.exit_code == 0
-    assert (taken.summary["agreed"], taken.summary["handed_over_by"]) == (3, [0, 2])
-    rows = torch.stack([crew.row(config, i) for i in range(3)])
-    assert float((rows - rows[0]).norm()) <= 1e-6 * float(rows[0].norm())
-    assert (crew.path(config, 1) / "personal").is_dir()
-    assert any("hands its model to peer 1" in sentence for sentence in crew.said)
-    assert any("takes the model of peers 0 and 2" in sentence for sentence in crew.said)
-
-
-def test_a_finished_peer_that_is_started_again_hands_its_model_over(crew: Crew) -> None:
-    config = crew.configured("later", "network.serve_after=0.1")
-    futures = leave_in_consensus(crew, config, 1)
-    assert [future.result(timeout=50).finished for future in futures] == [True, False, True]
-    late = crew.pool.submit(crew.peer(config.with_settings(["network.serve_after=20"]), 1).run)
-    server = crew.peer(config.with_settings(["network.serve_after=50"]), 2)
-    again = crew.pool.submit(server.run)
-    taken = late.result(timeout=50)
-    server.interrupt()
-    assert again.result(timeout=50) == futures[2].result()
-    assert taken.summary["handed_over_by"] == [2]
-    assert crew.row(config, 1).equal(crew.row(config, 2))
-    assert any("takes the model of peer 2 alone" in sentence for sentence in crew.said)

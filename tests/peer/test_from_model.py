@@ -40,15 +40,17 @@ def test_all_start_from_one_model_and_its_card_says_which(crew: Crew) -> None:
 def test_peers_that_start_from_different_models_refuse_each_other_by_name(crew: Crew) -> None:
     first = crew.configured("first", "training.rounds=1")
     crew.run(first)
-    reasons: list[str] = []
+    reasons: dict[int, str] = {}
 
     def refused(peer: Peer, record: dict[str, Any]) -> None:
         if record.get("kind") == "refused":
-            reasons.append(record["reason"])
-            peer.interrupt()
+            reasons[peer.me] = record["reason"]
+            if len(reasons) == len(peers):  # one that left before would be missed by the other, for ever
+                for one in peers:
+                    one.interrupt()
 
     start = [f"peer.start={crew.path(first, 0) / 'model'}"]
-    ends = [crew.pool.submit(crew.peer(crew.configured("second", *more), i, refused).run)
-            for i, more in enumerate([start, []])]
+    peers = [crew.peer(crew.configured("second", *more), i, refused) for i, more in enumerate([start, []])]
+    ends = [crew.pool.submit(peer.run) for peer in peers]
     assert not any(end.result(timeout=50).finished for end in ends)
-    assert all("settings model to start from differ: " in reason and "--from" in reason for reason in reasons)
+    assert all("settings model to start from differ: " in reason and "--from" in reason for reason in reasons.values())

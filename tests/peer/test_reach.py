@@ -77,7 +77,8 @@ def test_a_name_without_an_entry_and_an_address_without_a_way(monkeypatch: pytes
     assert found.sentence.startswith("no machine answers at 127.0.0.1 (No route to host): it is off")
 
 
-def test_a_peer_greets() -> None:
+def test_a_peer_greets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "GREETING", 20.0)  # the thread that greets may have to wait for a processor
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
     try:

@@ -56,21 +56,21 @@ def test_a_peer_that_runs_holds_its_lock(tmp_path: Path) -> None:
     assert "\x1b" not in shown.output
 
 
-@pytest.mark.parametrize(("told", "round", "ago", "lasts", "whom"), [
-    (4, 4, 10830, "3 h 0 min", "peer 7 at tcp://a:7: connected, and it trains in round 4"),
-    (4, 4, 19, None, "peer 8 at tcp://b:8: not heard of yet"),  # shorter than dead_after, 20 s
-    (3, 4, 10830, "3 h 0 min", "peer 8 at tcp://b:8: not heard of yet"),  # whom it waited for in the round before
+@pytest.mark.parametrize(("told", "round", "dead_after", "lasts", "whom"), [
+    (4, 4, 20.0, "3 h 0 min", "peer 7 at tcp://a:7: connected, and it trains in round 4"),
+    (4, 4, 12000.0, None, "peer 8 at tcp://b:8: not heard of yet"),  # the round is shorter than dead_after
+    (3, 4, 20.0, "3 h 0 min", "peer 8 at tcp://b:8: not heard of yet"),  # whom it waited for in the round before
 ])
-def test_a_stalled_round_is_noticed_and_whom_it_waits_for(tmp_path: Path, told: int, round: int, ago: int,
-                                                          lasts: str | None, whom: str) -> None:
+def test_a_stalled_round_is_noticed_and_whom_it_waits_for(tmp_path: Path, told: int, round: int,
+                                                          dead_after: float, lasts: str | None, whom: str) -> None:
     folder, now = tmp_path / "pilot" / "peer-3", datetime.now(timezone.utc)
     peer_folder(tmp_path, 3)
-    events = [{"at": (now - timedelta(hours=9)).isoformat(), "kind": "listening", "dead_after": 20.0,
+    events = [{"at": (now - timedelta(hours=9)).isoformat(), "kind": "listening", "dead_after": dead_after,
                "neighbours": {"7": "tcp://a:7", "8": "tcp://b:8"}},
               {"at": now.isoformat(), "kind": "up", "peer": 7},
               {"at": now.isoformat(), "kind": "waiting", "round": told, "waits_for": {"7": "it trains in round 4"}}]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    lines = [{"at": (now - timedelta(seconds=ago + 2 * k)).isoformat(), "round": round - 1 - k, "loss": 1.0}
+    lines = [{"at": (now - timedelta(seconds=10801 + 2 * k)).isoformat(), "round": round - 1 - k, "loss": 1.0}
              for k in reversed(range(round))]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with (folder / "lock").open("rb") as lock:

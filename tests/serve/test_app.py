@@ -250,7 +250,7 @@ def test_a_prediction_whose_client_has_gone_is_not_begun(predictor: Predictor, m
 
 
 def test_a_head_that_comes_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "HEAD", 0.05)
+    whole = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
     async def ok(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -263,7 +263,8 @@ def test_a_head_that_comes_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
             lambda: config.http_protocol_class(config, ServerState(), {}), "127.0.0.1", 0)  # type: ignore[call-arg]
         heard = []
         async with listening:
-            for sent in (b"", b"POST / HTTP/1.1\r\nHost:", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+            for sent in (b"", b"POST / HTTP/1.1\r\nHost:", whole):
+                monkeypatch.setattr(run, "HEAD", 30.0 if sent == whole else 0.05)
                 reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
                 writer.write(sent)
                 heard.append(await asyncio.wait_for(reader.read(), 30))
