@@ -26,7 +26,7 @@ HEAVY = ("torch", "librosa", "matplotlib", "scipy", "sklearn", "numpy", "network
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run this interpreter with ``arguments`` and capture what it prints."""
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=50, **options)  # type: ignore[call-overload]
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **options)  # type: ignore[call-overload]
 
 
 def imported(code: str) -> set[str]:

@@ -100,7 +100,7 @@ def test_a_listed_command_comes_from_the_module_of_its_name(monkeypatch: Patch) 
 
 
 def test_the_package_is_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "p2pser", "--help"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-m", "p2pser", "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: python -m p2pser" in done.stdout
 
@@ -108,7 +108,7 @@ def test_the_package_is_a_program() -> None:
 def test_help_imports_no_heavy_library() -> None:
     program = ("import sys; from p2pser.cli.main import main; sys.argv = ['p2pser', '--help']\n"
                "try:\n    main()\nexcept SystemExit:\n    print(sorted(sys.modules))")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = set(ast.literal_eval(done.stdout.splitlines()[-1]))
     assert "click" in modules
     assert not modules & {"torch", "numpy", "scipy", "librosa", "pydantic", "zmq", "networkx", "rich", "yaml"}

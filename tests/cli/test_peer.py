@@ -21,8 +21,10 @@ from p2pser.cli.main import cli
 from p2pser.cli.peer import peer
 from p2pser.network.keys import make, write_key_pair
 from p2pser.peer.launch import free_base_port
+from p2pser.peer.view import look
 
-PATIENCE = 50
+PATIENCE = 250
+"""Longest time of a command on a busy machine [s]."""
 
 
 @pytest.fixture
@@ -41,7 +43,8 @@ class Terminal:
 
     def __init__(self, clips: Path, out: Path) -> None:
         self.running: list[Command] = []
-        self.port = free_base_port(2)
+        self.port = free_base_port(3)
+        """The first peer's; the third one is free for its metrics."""
         self._call = ["peer", "--topology", "chain", "--peers", "2", "--data", str(clips), "--out", str(out),
                       "--rounds", "2", "--set", "model.hidden=[4]", "--set", "network.serve_after=0.5",
                       "--set", f"network.base_port={self.port}"]
@@ -102,12 +105,14 @@ def test_two_terminals_train_on_their_own_clips_and_say_where_the_model_is(termi
     shown = CliRunner().invoke(cli, ["status", str(terminal.out / "run")])
     assert shown.exit_code == 0
     assert shown.output.count("no, it has finished: 2 of 2 peers agreed") == 2
-    assert shown.output.count("what went wrong nothing") == 2
+    problems = [{event["kind"] for event in one.problems} for one in look(terminal.out / "run").peers]
+    assert set.union(*problems) <= {"paused", "suspect"}  # a busy machine may stop a process for seconds
+    assert shown.output.count("what went wrong nothing") == problems.count(set())
 
 
 def test_a_running_peer_is_scraped_and_logs_json(terminal: Terminal) -> None:
     pytest.importorskip("prometheus_client", reason="needs the extra metrics")
-    where = f"http://127.0.0.1:{free_base_port(1)}"
+    where = f"http://127.0.0.1:{terminal.port + 2}"
     first = terminal.start(0, "--rounds", "100000", "--metrics", where.rpartition("/")[2])
     wait_for(first, f"waiting for peer 1 (tcp://127.0.0.1:{terminal.port + 1})")
     with urllib.request.urlopen(f"{where}/health", timeout=PATIENCE) as answer:
@@ -116,12 +121,13 @@ def test_a_running_peer_is_scraped_and_logs_json(terminal: Terminal) -> None:
     second = terminal.start(1, "--rounds", "100000", "--log-format", "json")
     found: dict[str, float] = {}
     until = time.monotonic() + PATIENCE
-    while found.get("p2pser_rounds_done", 0) < 6 and time.monotonic() < until:
+    alive = 'p2pser_neighbours{state="alive"}'  # a busy machine may stop the other for a while
+    while (found.get("p2pser_rounds_done", 0) < 6 or found[alive] < 1) and time.monotonic() < until:
         with urllib.request.urlopen(f"{where}/metrics", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         found = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
     assert found["p2pser_rounds_done"] >= 6
-    assert (found["p2pser_rounds"], found['p2pser_neighbours{state="alive"}']) == (100000, 1)
+    assert (found["p2pser_rounds"], found[alive]) == (100000, 1)
     assert found['p2pser_rows_received_total{neighbour="1"}'] >= 6
     assert found['p2pser_bytes_sent_total{neighbour="1"}'] > found['p2pser_payload_sent_total{neighbour="1"}'] > 0
     assert found["p2pser_checkpoint_age_seconds"] >= 0
@@ -135,7 +141,9 @@ def test_a_running_peer_is_scraped_and_logs_json(terminal: Terminal) -> None:
 
 
 def test_a_run_without_a_declared_peer_ends_with_exit_code_3(terminal: Terminal) -> None:
-    ones = [terminal.start(i, "--peers", "3", "--start-timeout", "4", *more) for i, more in ((0, ()), (1, ("--json",)))]
+    first = terminal.start(0, "--peers", "3")
+    wait_for(first, "waiting for peer 1")  # which waits for peer 2 no longer than this, and needs peer 0 until then
+    ones = [first, terminal.start(1, "--peers", "3", "--start-timeout", "4", "--json")]
     (plain, said), (document, loud) = (one.communicate(timeout=PATIENCE) for one in ones)
     assert [one.returncode for one in ones] == [3, 3], said + loud
     assert plain.splitlines()[-1] == "2 of 3 peers agreed"
@@ -180,7 +188,7 @@ def test_check_of_one_that_cannot_be_dialled_is_from_its_own_side(terminal: Term
 
 
 def test_two_that_only_check_see_each_other_and_a_taken_port_is_named(terminal: Terminal) -> None:
-    waits = ("--check", "--json", "--start-timeout", "15")
+    waits = ("--check", "--json", "--start-timeout", "100")
     checks = [terminal.start(me, *waits) for me in (0, 1)]
     out = [one.communicate(timeout=PATIENCE) for one in checks]
     assert [one.returncode for one in checks] == [0, 0], out
@@ -207,7 +215,7 @@ def test_a_check_tells_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
         keys = [pairs[0].public, pairs[1].public if me == 1 else pairs[2].public]
         file.write_text("graph: {kind: chain, peers: 2}\npeers:\n" + "".join(
             f"  {i}: {{key: '{key}'}}\n" for i, key in enumerate(keys)), encoding="utf-8")
-    checks = [terminal.start(me, "--check", "--json", "--start-timeout", "20", "--topology", str(files[me]), "--set",
+    checks = [terminal.start(me, "--check", "--json", "--start-timeout", "100", "--topology", str(files[me]), "--set",
                              f"network.secret_key={tmp_path / f'{me}.key'}") for me in (0, 1)]
     lines = [json.loads(one.communicate(timeout=PATIENCE)[0])["neighbours"][0] for one in checks]
     assert [one.returncode for one in checks] == [2, 2]
@@ -235,10 +243,11 @@ def test_help_has_an_example() -> None:
 def test_two_runs_on_one_machine_do_not_meet(terminal: Terminal) -> None:
     waiting = terminal.start(0)
     wait_for(waiting, "waiting for peer 1")
-    wrong = {"another process runs this peer": terminal.start(0),
-             "is already taken: another peer runs there, of this or another run": terminal.start(0, "--name", "other"),
-             "a run with another name (--name), or of another user, has it": terminal.start(1, "--name", "third")}
-    for sentence, one in wrong.items():
+    wrong = {"another process runs this peer": (0,),
+             "is already taken: another peer runs there, of this or another run": (0, "--name", "other"),
+             "a run with another name (--name), or of another user, has it": (1, "--name", "third")}
+    for sentence, call in wrong.items():  # in this order: the third ends the peer that is in the way of the others
+        one = terminal.start(*call)
         _, said = one.communicate(timeout=PATIENCE)
         assert one.returncode == 2, said
         assert sentence in said

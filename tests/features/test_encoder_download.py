@@ -99,7 +99,7 @@ def found(hub: Hub, home: Path, name: str = NAME) -> str:
             "from p2pser.features import encoders\n"
             f"try: print(encoders.identity(encoders.folder({name!r}, None)))\n"
             "except P2PSERError as error: print('error:', error)")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True, env={
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={
         "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
         "PATH": "", "P2PSER_CACHE": str(home / "cache"), "NO_PROXY": "127.0.0.1"})
     return run.stdout.strip()

@@ -115,7 +115,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[str, Any]:
     arguments = [sys.executable, "-W", "ignore", "-c", CHILD, json.dumps(ONLY_WHOLE), str(folder), *MODELS]
-    run = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(arguments, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     answers: dict[str, Any] = json.loads(run.stdout)
     return answers

@@ -24,6 +24,8 @@ from p2pser.peer.supervisor import Supervisor
 from p2pser.peer.telemetry import read
 
 LABELS, SIZE, ROUNDS = ("calm", "cross", "glad"), 8, 7
+PATIENCE = 250.0
+"""Longest time of a peer's run on a busy machine [s]."""
 Hear = Callable[[Peer, dict[str, Any]], None]
 
 
@@ -71,7 +73,7 @@ class Crew:
 
     def run(self, config: Config, hear: Hear = lambda peer, record: None, fresh: bool = False) -> list[Ending]:
         futures: list[Future[Ending]] = [self.pool.submit(self.peer(config, i, hear, fresh).run) for i in range(3)]
-        return [future.result(timeout=50) for future in futures]
+        return [future.result(timeout=PATIENCE) for future in futures]
 
     def path(self, config: Config, me: int) -> Path:
         return self.folder / config.name / f"peer-{me}"

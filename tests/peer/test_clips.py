@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crew import Crew, examples, federation
+from crew import PATIENCE, Crew, examples, federation
 
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
@@ -57,7 +57,7 @@ def test_the_next_start_tells_by_counts_what_has_changed_and_goes_on_with_it(cre
     def run(settings: Config, data: Federation) -> None:
         peers = [crew.peer(settings, i) for i in range(3)]
         peers[1]._federation = data
-        assert all(end.result(timeout=50).finished for end in [crew.pool.submit(peer.run) for peer in peers])
+        assert all(end.result(timeout=PATIENCE).finished for end in [crew.pool.submit(peer.run) for peer in peers])
 
     for _ in range(2):
         run(config, first)

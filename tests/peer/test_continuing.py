@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from crew import ROUNDS, Crew, stop_after
+from crew import PATIENCE, ROUNDS, Crew, stop_after
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.models import directory
@@ -81,7 +81,7 @@ def test_the_model_of_fewer_rounds_is_kept_until_there_is_a_new_one_and_then_bes
 
     monkeypatch.setattr(directory, "write", kill)  # the old model is moved, the new one is not written
     ends = [crew.pool.submit(crew.peer(longer, i).run) for i in range(3)]
-    assert [type(end.exception(timeout=50)) for end in ends] == [Killed] * 3
+    assert [type(end.exception(timeout=PATIENCE)) for end in ends] == [Killed] * 3
     assert not (folder / "model").exists()
     assert rounds_of(folder / f"model-{ROUNDS}") == ROUNDS
     monkeypatch.undo()
@@ -126,7 +126,7 @@ def test_one_that_names_another_number_of_rounds_is_refused_by_name(crew: Crew) 
 
     serving = crew.pool.submit(stayed.run)
     assert not crew.peer(longer, 1, refused).run().finished
-    assert serving.result(timeout=50).finished
+    assert serving.result(timeout=PATIENCE).finished
     values = (f"{MORE} at peer 1", f"{ROUNDS} at peer 0")
     said = [f"settings training.rounds differ: {one}, {other}; give all peers" for one, other in (values, values[::-1])]
     assert any(reasons[0].startswith(one) for one in said)

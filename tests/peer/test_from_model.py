@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from crew import Crew
+from crew import PATIENCE, Crew
 
 from p2pser.base.errors import ConfigError
 from p2pser.models.directory import load as load_model
@@ -52,5 +52,5 @@ def test_peers_that_start_from_different_models_refuse_each_other_by_name(crew: 
     start = [f"peer.start={crew.path(first, 0) / 'model'}"]
     peers = [crew.peer(crew.configured("second", *more), i, refused) for i, more in enumerate([start, []])]
     ends = [crew.pool.submit(peer.run) for peer in peers]
-    assert not any(end.result(timeout=50).finished for end in ends)
+    assert not any(end.result(timeout=PATIENCE).finished for end in ends)
     assert all("settings model to start from differ: " in reason and "--from" in reason for reason in reasons.values())

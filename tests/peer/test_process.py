@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from crew import LABELS, ROUNDS, Crew, federation, stop_after
+from crew import LABELS, PATIENCE, ROUNDS, Crew, federation, stop_after
 
 import p2pser
 from p2pser.base.atomic import read_json
@@ -85,7 +85,7 @@ def test_a_service_manager_hears_nothing_of_a_peer_whose_training_is_stuck(crew:
 
     others = [crew.pool.submit(crew.peer(crew.config, i).run) for i in (1, 2)]
     assert crew.peer(crew.config, 0, hear, supervisor=watched).run().finished
-    assert all(other.result(timeout=50).finished for other in others)
+    assert all(other.result(timeout=PATIENCE).finished for other in others)
     assert while_stuck[0] == while_stuck[1]
     assert watched.sent.count("READY=1") == 1
     assert any(message.startswith("STATUS=round 7 of 7 is over: loss ") for message in watched.sent)
@@ -189,9 +189,9 @@ def test_an_error_in_one_peer_is_a_bye_to_the_others(crew: Crew) -> None:
 
     futures = [crew.pool.submit(crew.peer(crew.config, i, hear).run) for i in range(3)]
     with pytest.raises(P2PSERError, match="something happened"):
-        futures[2].result(timeout=50)
+        futures[2].result(timeout=PATIENCE)
     for i in (0, 1):
-        summary = futures[i].result(timeout=50).summary
+        summary = futures[i].result(timeout=PATIENCE).summary
         assert summary["peers_dead"] == [2]
         bye = [one for one in read(crew.path(crew.config, i) / "events.jsonl") if one["kind"] == "bye"]
         assert (2, "failed") in [(one["peer"], one["reason"]) for one in bye]

@@ -263,7 +263,7 @@ try:
 except CheckpointError as error:
     print(error)
 """
-    done = subprocess.run([*python, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    done = subprocess.run([*python, "-c", program], capture_output=True, text=True, check=True)
     assert "cannot write the checkpoint of round 10" in done.stdout
     assert done.stdout.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["round-000005"]
@@ -315,7 +315,7 @@ while True:
 def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, python: list[str]) -> None:
     """A process saves round 5 again, then round 10, then prunes; it dies before each of its file operations."""
     # Forks, but of a process of its own: this one has threads.
-    subprocess.run([*python, "-c", KILLED, str(tmp_path)], timeout=50, check=True)
+    subprocess.run([*python, "-c", KILLED, str(tmp_path)], check=True)
     runs = list(tmp_path.glob("run-*"))
     assert len(runs) > 20
     found = set()
