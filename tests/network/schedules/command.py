@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import Counter, deque
@@ -26,7 +27,7 @@ from schedules.schedule import Schedule, algorithms, own_folder
 AHEAD = 4
 """Schedules of each process that are begun, or wait to be, before the oldest is over."""
 TOO_LONG = 120.0
-"""Seconds after which a schedule is taken for an endless loop: the command ends with a traceback."""
+"""Processor time [s] after which a schedule is taken for an endless loop: the command ends with a traceback."""
 
 
 def main() -> int:
@@ -111,11 +112,12 @@ def _play(chosen: argparse.Namespace, seed: int) -> Played:
     began = time.process_time()
     one = Schedule(seed, own_folder(), chosen.algorithm, chosen.topology, not chosen.no_faults,
                    True if chosen.hostile else None)
-    faulthandler.dump_traceback_later(TOO_LONG, exit=True)
+    faulthandler.register(signal.SIGPROF, chain=True)  # the default action of the signal ends the process
+    signal.setitimer(signal.ITIMER_PROF, TOO_LONG)
     try:
         one.run()
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
     trace = [str(one), *lines(one)] if chosen.trace else []
     return Played(seed, str(one), one.topology.name, one.violations, time.process_time() - began, trace)
 
