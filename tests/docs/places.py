@@ -13,7 +13,7 @@ from p2pser.base import registries
 from p2pser.base.registry import Registry
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 280.0
+PATIENCE = 370.0
 """Longest time of a page on a busy machine [s]."""
 
 

@@ -26,7 +26,7 @@ def test_there_are_two() -> None:
     assert len(NOTEBOOKS) == 2
 
 
-@pytest.mark.timeout(400)  # for a busy machine; alone it takes 15 s, of which 10 make the synthetic corpus
+@pytest.mark.timeout(390)  # for a busy machine; alone it takes 15 s, of which 10 make the synthetic corpus
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(notebook: Path, tmp_path: Path) -> None:
     code, out, err = ended(Forked(partial(play, tmp_path, notebook)))

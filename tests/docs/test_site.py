@@ -23,7 +23,6 @@ def pages() -> Iterator[ModuleType]:
         yield importlib.import_module("docs_pages")
 
 
-@pytest.mark.timeout(120)
 def test_site_builds_strictly(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     build = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],

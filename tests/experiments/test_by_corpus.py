@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from click.testing import CliRunner
 
 from p2pser.cli.simulate import simulate
@@ -43,7 +42,6 @@ def test_a_corpus_s_clips_and_the_peers_that_hold_such() -> None:
                      "b": {"consensus": 0.0, "local_only": 0.5, "pooled": 1.0}}
 
 
-@pytest.mark.timeout(120)  # on a busy machine
 def test_simulate_tells_each_corpus(spoken_tones: Callable[[int], Path], tmp_path: Path) -> None:
     paths = [spoken_tones(3), spoken_tones(3)]
     arguments = ["--corpus", ",".join(map(str, paths)), "--peers", "3", "--out", str(tmp_path), "--rounds", "2"]

@@ -148,7 +148,6 @@ def test_wrong_calls_are_refused(config, tmp_path, changes, error):
         planned(config, tmp_path, **changes)
 
 
-@pytest.mark.timeout(180)  # on a busy machine: both children import torch
 def test_the_compare_command_in_two_processes(tones, tmp_path):
     arguments = ["--topology", "ring,star", "--peers", "3", "--seeds", "1", "--workers", "2", "--out", str(tmp_path),
                  "--corpus", str(tones), *(part for setting in PLAIN for part in ("--set", setting))]

@@ -313,7 +313,6 @@ def test_there_is_a_peer_for_each_training_speaker_and_one_more_for_a_hub(config
     assert topology_for(config, "ring", 7).size == 7
 
 
-@pytest.mark.timeout(180)  # on a busy machine: two models, tuned
 def test_the_command_tunes_stores_and_goes_on(manifest: Path, tmp_path: Path) -> None:
     settings = [part for setting in (*PLAIN, "training.rounds=1") for part in ("--set", setting)]
     arguments = ["--corpus", str(manifest), "--folds", "1", "--scheme", "pooled,gossip", "--seeds", "1", "--inner", "2",

@@ -218,7 +218,6 @@ class Killer(dict[str, Any]):
         return super().items()
 
 
-@pytest.mark.timeout(180)  # on a busy machine: three processes
 def test_killed_three_times_a_comparison_ends_with_the_same_tables(whole, tmp_path):
     out = tmp_path / "out"
     arguments = ("compare", str(whole[0] / "grid.yaml"), "--out", str(out), "--workers", "1")

@@ -79,7 +79,8 @@ class Crew:
         return self.folder / config.name / f"peer-{me}"
 
     def events(self, config: Config, me: int) -> list[str]:
-        return [one["kind"] for one in read(self.path(config, me) / "events.jsonl")]
+        """The kinds of a peer's events, without the pauses of this process, which a busy machine makes."""
+        return [one["kind"] for one in read(self.path(config, me) / "events.jsonl") if one["kind"] != "paused"]
 
     def rounds(self, config: Config, me: int) -> list[int]:
         return [one["round"] for one in read(self.path(config, me) / "metrics.jsonl")]
