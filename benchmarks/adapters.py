@@ -48,9 +48,9 @@ def main() -> None:
             began = time.process_time()
             run = simulate(config, topology, federation)
             seconds = time.process_time() - began
-            found = run.predictions
-            assert found is not None
-            score = float(uar(confusion(found.targets, found.predicted, found.classes)))
+            predictions = run.predictions
+            assert predictions is not None
+            score = float(uar(confusion(predictions.targets, predictions.predicted, predictions.classes)))
             drawn = sum(2 * given.rounds * min(16, len(clips)) for clips in held)
             print(f"seed {seed}  {name:30} UAR {score:.3f}  {drawn} clips drawn  {seconds:.0f} s  "
                   f"{BYTES * run.rows.shape[1]} bytes a row", flush=True)

@@ -88,11 +88,11 @@ def main() -> None:
     parser.add_argument("--set", dest="more", action="append", default=[], metavar="SETTING=VALUE")
     chosen = parser.parse_args()
     where = dict(pair.split("=", 1) for pair in chosen.corpora)
-    for one, other in itertools.permutations(where, 2):
-        both = [corpus_of(name, where[name]) for name in (one, other)]
+    for source, target in itertools.permutations(where, 2):
+        both = [corpus_of(name, where[name]) for name in (source, target)]
         labels = sorted(set.intersection(*({clip.emotion for clip in each.clips if clip.emotion} for each in both)))
-        model = trained(one, where[one], labels, chosen.out / f"{one}-{other}", chosen.more)
-        print(f"a model of {one} tested on {other} ({', '.join(labels)})", flush=True)
+        model = trained(source, where[source], labels, chosen.out / f"{source}-{target}", chosen.more)
+        print(f"a model of {source} tested on {target} ({', '.join(labels)})", flush=True)
         test(model, both[1])
 
 

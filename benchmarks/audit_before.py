@@ -150,7 +150,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rounds = tuple(int(round) for round in given.after_rounds.split(","))
     topology = spec.load(given.topology, given.peers)
-    found = {}
+    by_normalise = {}
     # The sums of features are attacked where the present code would send them: with features.normalise=global.
     for normalise, seen, length in (("speaker", rounds, []), ("global", (1,), ["training.rounds=1"])):
         own = ["gossip.algorithm=dfedavg", *length]
@@ -160,14 +160,14 @@ def main() -> None:
         audits.simulate = Recorded(given.checkout.resolve(), own, seen)  # type: ignore[assignment]
         result = audits.audit(config, topology, federate(config, topology.size), rounds=seen,
                               colluding=given.colluding, seeds=given.seeds)
-        found[normalise] = [one.to_dict() for one in result.findings
-                            if (normalise == "speaker") == (one.seen != "statistics")]
+        by_normalise[normalise] = [finding.to_dict() for finding in result.findings
+                                   if (normalise == "speaker") == (finding.seen != "statistics")]
     if given.json:
-        print(json.dumps(found))
+        print(json.dumps(by_normalise))
         return
-    for normalise, findings in found.items():
-        for one in findings:
-            print(normalise, json.dumps(one))
+    for normalise, findings in by_normalise.items():
+        for finding in findings:
+            print(normalise, json.dumps(finding))
 
 
 if __name__ == "__main__":

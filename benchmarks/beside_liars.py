@@ -61,8 +61,8 @@ def play(config: Config, peers: int, lie: str) -> dict[str, Any]:
             trial.changes[liar] = Liar(lie, SINCE)
         trial.start(*(honest if lie == ABSENT else range(peers)))
         codes = trial.until_end(LONGEST, honest)
-        named = {one["reporter"] for kind in ("struck", "banned", "refused", "dead", "trouble", "apart")
-                 for one in trial.told(kind, peer=liar)}
+        named = {record["reporter"] for kind in ("struck", "banned", "refused", "dead", "trouble", "apart")
+                 for record in trial.told(kind, peer=liar)}
         uars = [trial.story.summaries[i]["uar"] for i in honest]
     return {"uar": float(np.mean(uars)), "codes": sorted(set(codes.values())), "memory_mib": max(memory.values()),
             "named_by": sorted(named - {liar}), "neighbours": len(topology.neighbours(liar))}
@@ -98,12 +98,12 @@ def main() -> None:
     print("| hostile peer | honest UAR | less than without it [points] | named by neighbours | exit codes | memory |")
     print("|---|---|---|---|---|---|")
     for lie, runs in results.items():
-        less = np.array([100 * (alone["uar"] - one["uar"]) for alone, one in zip(results[ABSENT], runs)])
+        less = np.array([100 * (alone["uar"] - run["uar"]) for alone, run in zip(results[ABSENT], runs)])
         star = " *" if lie in POISONED else ""
-        named = f"{min(len(one['named_by']) for one in runs)} of {runs[0]['neighbours']}"
-        codes = ", ".join(map(str, sorted({code for one in runs for code in one["codes"]})))
-        print(f"| {lie}{star} | {np.mean([one['uar'] for one in runs]):.3f} | {less.mean():+.1f} ({less.min():+.1f} to "
-              f"{less.max():+.1f}) | {named} | {codes} | {max(one['memory_mib'] for one in runs)} MiB |")
+        named = f"{min(len(run['named_by']) for run in runs)} of {runs[0]['neighbours']}"
+        codes = ", ".join(map(str, sorted({code for run in runs for code in run["codes"]})))
+        print(f"| {lie}{star} | {np.mean([run['uar'] for run in runs]):.3f} | {less.mean():+.1f} ({less.min():+.1f} to "
+              f"{less.max():+.1f}) | {named} | {codes} | {max(run['memory_mib'] for run in runs)} MiB |")
 
 
 if __name__ == "__main__":

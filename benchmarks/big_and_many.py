@@ -71,7 +71,7 @@ def _verdict(met: bool) -> str:
 def _taken(run: Run) -> tuple[float, float, float]:
     """The memory [KiB] and the open descriptors of the launcher and the peers, and the run's disk [KiB]."""
     disk = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-    return run.pss() / 1024, sum(one.num_fds() for one in run.processes()), disk / 1024
+    return run.pss() / 1024, sum(process.num_fds() for process in run.processes()), disk / 1024
 
 
 @contextlib.contextmanager

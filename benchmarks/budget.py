@@ -146,9 +146,9 @@ def main() -> None:
         return
     for name, values in rows.items():
         print(f"{name}: UAR {np.mean(values):.3f} (sd {np.std(values):.3f}, n {len(values)})")
-    for name, found in audits.items() if given.audits else ():
-        print(f"{name}: claimed {found[0]['claimed']:.2f}, " + "; ".join(
-            f"{one['right']:.3f} right, at least {one['bound']:.2f}" for one in found))
+    for name, findings in audits.items() if given.audits else ():
+        print(f"{name}: claimed {findings[0]['claimed']:.2f}, " + "; ".join(
+            f"{finding['right']:.3f} right, at least {finding['bound']:.2f}" for finding in findings))
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def layers_of(corpus: Corpus, encoder: str, every_layer: bool) -> NDArray[np.flo
     settings = FeatureSettings(encoder=encoder, layer_weights=(1.0,) * (count + 1) if every_layer else ())
     extract([clip.path for clip in corpus.clips], settings, progress=True)
     (store,) = clip_features.stores(settings)
-    found = [store.get(cache.content_digest(clip.path)) for clip in corpus.clips]
-    return np.stack([values for values in found if values is not None])
+    features = [store.get(cache.content_digest(clip.path)) for clip in corpus.clips]
+    return np.stack([values for values in features if values is not None])
 
 
 def rows(layers: NDArray[np.float32], depth: int, functionals: NDArray[np.float32]) -> Iterator[tuple[str, Row]]:
@@ -77,7 +77,7 @@ def uars(row: Row, labels: NDArray[np.int64], speakers: NDArray[np.str_], how: s
     """Return the UAR of each inner fold under each penalty, (folds, penalties)."""
     classes = int(labels.max()) + 1
     wanted = np.eye(classes)[labels]
-    found = []
+    by_fold = []
     for train, held in inner_folds(speakers, every):
         kernel = np.zeros((len(labels), int(train.sum())))
         for share, features in row:
@@ -88,8 +88,8 @@ def uars(row: Row, labels: NDArray[np.int64], speakers: NDArray[np.str_], how: s
         sizes, axes = np.linalg.eigh(kernel[train])
         parts, along = axes.T @ (wanted[train] - mean), kernel[held] @ axes
         scores = [along @ (parts / (np.maximum(sizes, 0) + penalty)[:, None]) + mean for penalty in PENALTIES]
-        found.append([float(uar(confusion(labels[held], each.argmax(axis=1), classes))) for each in scores])
-    return np.array(found)
+        by_fold.append([float(uar(confusion(labels[held], each.argmax(axis=1), classes))) for each in scores])
+    return np.array(by_fold)
 
 
 def main() -> None:

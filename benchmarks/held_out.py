@@ -31,11 +31,11 @@ def measured(config: Config) -> list[float]:
     run = simulate(config, load("ring", peers=PEERS), federate(config, PEERS), each_peer=False)
     assert run.predictions is not None
     plain, scaled = [], []
-    for clips, said in enrolment.predicted(run, HEARD).items():
+    for clips, predictions in enrolment.predicted(run, HEARD).items():
         known = nearest(run.calibrated.heard, clips)
-        plain.append(calibration.ece(calibration.probabilities(said), said.targets))
+        plain.append(calibration.ece(calibration.probabilities(predictions), predictions.targets))
         scaled.append(np.nan if known is None else calibration.ece(
-            calibration.probabilities(calibration.scaled(said, known.temperature)), said.targets))
+            calibration.probabilities(calibration.scaled(predictions, known.temperature)), predictions.targets))
     return [uar_pooled(run.predictions), *plain, *scaled]
 
 

@@ -39,11 +39,11 @@ class Cnn(nn.Module):
 
 def views(module: nn.Module, rows: Tensor) -> dict[str, Tensor]:
     """Return the parameters of all peers (N, *shape) as views of rows (N, D)."""
-    found, at = {}, 0
+    parameters, at = {}, 0
     for name, parameter in module.named_parameters():
-        found[name] = rows[:, at : at + parameter.numel()].view(len(rows), *parameter.shape)
+        parameters[name] = rows[:, at : at + parameter.numel()].view(len(rows), *parameter.shape)
         at += parameter.numel()
-    return found
+    return parameters
 
 
 def moved_(rows: Tensor, velocity: Tensor, gradient: Tensor) -> None:
@@ -73,8 +73,8 @@ def vmapped(module: nn.Module) -> Step:
     gradients = torch.func.vmap(torch.func.grad(loss))
 
     def step(rows: Tensor, velocity: Tensor, x: Tensor, y: Tensor) -> None:
-        found = gradients(views(module, rows), x, y)
-        moved_(rows, velocity, torch.cat([found[name].flatten(1) for name, _ in module.named_parameters()], 1))
+        gradient = gradients(views(module, rows), x, y)
+        moved_(rows, velocity, torch.cat([gradient[name].flatten(1) for name, _ in module.named_parameters()], 1))
     return step
 
 

@@ -109,9 +109,9 @@ def main() -> None:
         chosen: list[str] = []
         for seed in range(given.seeds):
             examples = cut_down(whole, cut, spared, np.random.default_rng(seed))
-            found, picked = uars(examples, federation.labels, seed)
+            by_how, picked = uars(examples, federation.labels, seed)
             chosen += picked
-            for how, value in found.items():
+            for how, value in by_how.items():
                 scores[how].append(value)
         means = {how: float(np.mean(values)) for how, values in scores.items()}
         behind = max(means["global"], means["speaker"]) - means["auto"]

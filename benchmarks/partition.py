@@ -87,13 +87,13 @@ class Course:
     def healing(self) -> dict[str, float | None]:
         """Return how long after each fault the network was together again [s]; None where it never was."""
         name = next(iter(self.parts))
-        times, distances, found = np.array(self.seconds), np.array(self.distances[name]), {}
+        times, distances, durations = np.array(self.seconds), np.array(self.distances[name]), {}
         usual = float(np.median(distances[times < self.faults[0][1]][2:]))
         for at, (what, _, ended) in enumerate(self.faults):
             until = self.faults[at + 1][1] if at + 1 < len(self.faults) else np.inf
             near = times[(times >= ended) & (times < until) & (distances <= TOGETHER * usual)]
-            found[what] = float(near[0] - ended) if len(near) else None
-        return found
+            durations[what] = float(near[0] - ended) if len(near) else None
+        return durations
 
 
 def whole_parts(topology: Topology, part: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -136,18 +136,18 @@ def play(options: argparse.Namespace, real: Real, topology: Topology) -> tuple[C
         while len(trial.gone) < topology.size and course.now < until:
             course.watch(trial)
         if set(trial.gone.values()) != {0}:
-            for one in trial.story.records:
-                if one.get("kind") in EXPLAINS:
-                    print(f"{one['heard'] - course.began:8.1f} s, peer {one['reporter']}: {one['kind']} "
-                          f"{one.get('peer')} {one.get('reason', '')}", file=sys.stderr)
+            for record in trial.story.records:
+                if record.get("kind") in EXPLAINS:
+                    print(f"{record['heard'] - course.began:8.1f} s, peer {record['reporter']}: {record['kind']} "
+                          f"{record.get('peer')} {record.get('reason', '')}", file=sys.stderr)
         summaries = trial.story.summaries
         figures = {
             "topology": topology.name, "peers": topology.size, "rounds": rounds, "exit_codes": dict(trial.gone),
-            "agreed": {i: one["agreed"] for i, one in sorted(summaries.items())},
+            "agreed": {i: summary["agreed"] for i, summary in sorted(summaries.items())},
             "difference": furthest(real.rows(config, sorted(summaries))) if len(summaries) > 1 else None,
             "together_after_s": course.healing(),
-            "drift": max((one["drift"] for one in summaries.values()), default=None),
-            "dead": {what: sum(began <= one["heard"] - course.began < ended + options.quiet for one in
+            "drift": max((summary["drift"] for summary in summaries.values()), default=None),
+            "dead": {what: sum(began <= record["heard"] - course.began < ended + options.quiet for record in
                                trial.told("dead")) for what, began, ended in course.faults},
             "rounds_when_healed": course.rounds}
     return course, figures

@@ -89,7 +89,7 @@ def measure(setting: Setting, real: Real, rounds: int) -> tuple[float, Any]:
     if set(codes.values()) != {0}:
         raise SystemExit(f"{setting.name}: peers ended with {codes}")
     folders = [real.peer_folder(config, i) for i in range(setting.peers)]
-    times = [[datetime.fromisoformat(one["at"]).timestamp() for one in read(folder / "metrics.jsonl")]
+    times = [[datetime.fromisoformat(record["at"]).timestamp() for record in read(folder / "metrics.jsonl")]
              for folder in folders]
     return max(each[-1] for each in times) - max(each[0] for each in times), config
 

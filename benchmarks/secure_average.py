@@ -50,16 +50,17 @@ def schemes(config: Config) -> dict[str, Config]:
 def run(name: str, config: Config, peers: int) -> dict[str, Any]:
     """Return a run's predictions, and what it sent."""
     federation = federate(config, peers)
-    found: Simulation = baselines.fedavg(config, federation) if name == SERVER else simulate(
+    simulation: Simulation = baselines.fedavg(config, federation) if name == SERVER else simulate(
         config, spec.load("ring", peers), federation, each_peer=False)
-    outcome = found.predictions
+    outcome = simulation.predictions
     if outcome is None:
         raise SystemExit(f"{name} has no common model")
     return {"targets": outcome.targets.tolist(), "predicted": outcome.predicted.tolist(),
-            "speakers": outcome.speakers, "classes": outcome.classes, "uar": found.outputs and found.outputs.uar,
-            "row": len(found.row) * 4, "bytes": found.bytes_training[:peers].tolist(),
-            "bytes_final": found.bytes_final[:peers].tolist(), "exchanges_final": found.final.exchanges,
-            "server": int(found.bytes_training[peers:].sum())}
+            "speakers": outcome.speakers, "classes": outcome.classes,
+            "uar": simulation.outputs and simulation.outputs.uar,
+            "row": len(simulation.row) * 4, "bytes": simulation.bytes_training[:peers].tolist(),
+            "bytes_final": simulation.bytes_final[:peers].tolist(), "exchanges_final": simulation.final.exchanges,
+            "server": int(simulation.bytes_training[peers:].sum())}
 
 
 def planned(name: str, config: Config, peers: int) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def planned(name: str, config: Config, peers: int) -> dict[str, Any]:
         config = config.with_settings(["gossip.algorithm=fedavg"])
     clips = [50] * topology.size
     each = {link: costs(config, topology, clips, preset(link, jitter=0.0)) for link in LINES}
-    return {"seconds": {link: [float(one.seconds.rounds.max()), float(one.seconds.end.max())]
-                        for link, one in each.items()}}
+    return {"seconds": {link: [float(cost.seconds.rounds.max()), float(cost.seconds.end.max())]
+                        for link, cost in each.items()}}
 
 
 def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Config, given: argparse.Namespace
@@ -80,17 +81,17 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
     common = sorted(set.intersection(*(set(runs) for runs in results.values())))
     seeds = sorted({seed for seed, _ in common})
     models = {name: [[Predictions.concatenate([
-        Predictions.of(one["targets"], one["predicted"], one["speakers"], one["classes"])
-        for one in (runs[seed, fold] for s, fold in common if s == seed)])] for seed in seeds]
+        Predictions.of(outcome["targets"], outcome["predicted"], outcome["speakers"], outcome["classes"])
+        for outcome in (runs[seed, fold] for s, fold in common if s == seed)])] for seed in seeds]
         for name, runs in results.items()}
     rows = {}
     for name, own in schemes(base).items():
         done = [results[name][pair] for pair in common]
         rows[name] = {
             "uar": uar_of(models[name])[0], "to_server": dataclasses.asdict(paired(models[name], models[SERVER])),
-            "megabytes": float(np.mean([one["bytes"] for one in done])) / 1e6,
-            "megabytes_server": float(np.mean([one["server"] for one in done])) / 1e6,
-            "megabytes_final": float(np.mean([one["bytes_final"] for one in done])) / 1e6,
+            "megabytes": float(np.mean([outcome["bytes"] for outcome in done])) / 1e6,
+            "megabytes_server": float(np.mean([outcome["server"] for outcome in done])) / 1e6,
+            "megabytes_final": float(np.mean([outcome["bytes_final"] for outcome in done])) / 1e6,
             **planned(name, own, given.peers)}
     same = sum(results["secure-average"][pair]["predicted"] == results[SERVER][pair]["predicted"] for pair in common)
     return {"corpus": given.corpus, "peers": given.peers, "rounds": base.training.rounds, "folds": len({
@@ -100,7 +101,7 @@ def tabulate(results: dict[str, dict[tuple[int, int], dict[str, Any]]], base: Co
 def lines(table: dict[str, Any]) -> list[str]:
     """Return the lines of a table in Markdown, and a last line that names its corpus, folds and seeds."""
     links = table["rows"][SERVER]["seconds"]
-    found = ["| | UAR | to the server | MB a peer | at the end | " + " | ".join(
+    markdown = ["| | UAR | to the server | MB a peer | at the end | " + " | ".join(
         f"s, {link} (the end)" for link in links) + " |", "|---|---|---|---|---|" + "---|" * len(links)]
     for name, row in table["rows"].items():
         by = row["to_server"]
@@ -113,8 +114,8 @@ def lines(table: dict[str, Any]) -> list[str]:
         seconds = (f"{rounds:.0f} ({end:.1f})" for rounds, end in row["seconds"].values())
         cells = [name if name == SERVER else f"`{name}`", f"{row['uar']:.3f}".lstrip("0"), to_server.replace("-", "−"),
                  sent, f"{row['megabytes_final']:.1f}", *seconds]
-        found.append(f"| {' | '.join(cells)} |")
-    return [*found, f"{table['corpus']}, {table['peers']} peers on a ring, {table['rounds']} rounds; folds: "
+        markdown.append(f"| {' | '.join(cells)} |")
+    return [*markdown, f"{table['corpus']}, {table['peers']} peers on a ring, {table['rounds']} rounds; folds: "
             f"{table['folds']}, seeds: {table['seeds']}. secure-average and server predict alike in {table['same']} of "
             f"{table['runs']} runs."]
 
@@ -128,10 +129,10 @@ def main() -> None:
     results: dict[str, dict[tuple[int, int], dict[str, Any]]] = {name: {} for name in (*SCHEMES, SERVER)}
     for config in pairs.each(base, given):
         for name, own in schemes(config).items():
-            found = pairs.kept(given.out, own, lambda name=name, own=own: run(name, own, given.peers),
-                               scheme=name, peers=given.peers)
-            results[name][config.seed, config.corpus.fold] = found
-            print(f"seed {config.seed}, fold {config.corpus.fold}, {name}: UAR {found['uar']:.3f}", file=sys.stderr,
+            outcome = pairs.kept(given.out, own, lambda name=name, own=own: run(name, own, given.peers),
+                                 scheme=name, peers=given.peers)
+            results[name][config.seed, config.corpus.fold] = outcome
+            print(f"seed {config.seed}, fold {config.corpus.fold}, {name}: UAR {outcome['uar']:.3f}", file=sys.stderr,
                   flush=True)
     table = tabulate(results, base, given)
     print(json.dumps(table) if given.json else "\n".join(lines(table)))

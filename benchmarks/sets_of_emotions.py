@@ -31,13 +31,13 @@ def main(folder: Path) -> None:
     """Print the figures of the cross-validation in a folder."""
     inner = read(folder / "inner")
     tested, least = [], {level: [np.zeros(0)] for level in LEVELS}
-    for fold, found in read(folder / "runs"):
+    for fold, outer in read(folder / "runs"):
         several = [each for number, each in inner if number == fold]
         temperature = calibration.fit(several) or 1.0
         sets = calibrated([counts(calibration.scaled(each, temperature)) for each in several], "inner folds")
-        tested.append(calibration.scaled(found, temperature))
+        tested.append(calibration.scaled(outer, temperature))
         for level in LEVELS:
-            least[level].append(np.full(len(found.targets), 0.0 if sets is None else sets.threshold(level)))
+            least[level].append(np.full(len(outer.targets), 0.0 if sets is None else sets.threshold(level)))
     figures = coverage(Predictions.concatenate(tested), {level: np.concatenate(each) for level, each in least.items()})
     print("\n".join(lines(figures)))
 

@@ -86,18 +86,18 @@ class Shaped(Namespaces):
 
 def _opened(namespace: str) -> int:
     """Return the descriptor of a new TUN device in a namespace."""
-    found = []
+    descriptors = []
 
     def inside() -> None:
         enter(namespace)
         device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(device, SET_NAME, struct.pack("16sH", b"tun0", FLAGS))
-        found.append(device)
+        descriptors.append(device)
 
     thread = threading.Thread(target=inside)  # only this thread moves to the namespace
     thread.start()
     thread.join()
-    return found[0]
+    return descriptors[0]
 
 
 def _relay(ready: Connection, namespaces: list[str], delays: list[list[float]]) -> None:

@@ -84,25 +84,25 @@ def plan(topology: Topology, seed: int, seconds: float, every: float, dead_after
     return tuple(faults)
 
 
-def _drawn(kind: str, at: float, lasts: float, draw: np.random.Generator, topology: Topology, one: int) -> Fault:
-    """Return a fault of a kind that hits peer ``one``, or others where it hits several."""
+def _drawn(kind: str, at: float, lasts: float, draw: np.random.Generator, topology: Topology, peer: int) -> Fault:
+    """Return a fault of a kind that hits ``peer``, or others where it hits several."""
     match kind:
         case "cut":
             part = draw.permutation(topology.size)[: int(draw.integers(1, topology.size // 2 + 1))]
             return Fault(at, kind, tuple(sorted(map(int, part))), lasts)
         case "one-way" | "break":
-            others = topology.neighbours(one)
+            others = topology.neighbours(peer)
             other = others[int(draw.integers(len(others)))]
-            return Fault(at, kind, (one, other), lasts if kind == "one-way" else 0.0)
+            return Fault(at, kind, (peer, other), lasts if kind == "one-way" else 0.0)
         case "delay":
-            return Fault(at, kind, (one,), lasts, float(draw.uniform(0.02, 0.3)))
+            return Fault(at, kind, (peer,), lasts, float(draw.uniform(0.02, 0.3)))
         case "lose":
-            return Fault(at, kind, (one,), lasts, float(draw.uniform(0.01, 0.1)))
+            return Fault(at, kind, (peer,), lasts, float(draw.uniform(0.01, 0.1)))
         case "slow":
-            return Fault(at, kind, (one,), lasts, float(draw.uniform(5e4, 5e5)))
+            return Fault(at, kind, (peer,), lasts, float(draw.uniform(5e4, 5e5)))
         case "restart":
-            return Fault(at, kind, (one,))
+            return Fault(at, kind, (peer,))
         case "hostile":
-            return Fault(at, kind, (one,), amount=float(draw.integers(1000)))
+            return Fault(at, kind, (peer,), amount=float(draw.integers(1000)))
         case _:
-            return Fault(at, kind, (one,), lasts)
+            return Fault(at, kind, (peer,), lasts)

@@ -103,8 +103,8 @@ class Chaos:
 
     def disturbed_at_the_end(self, dead_after: float) -> bool:
         """Whether a peer may have been missing when the first ended: a fault lasted, or had ended shortly before."""
-        first = min((one["heard"] for one in self.trial.told("ended")), default=math.inf)
-        return any(one.ended is None or one.ended + dead_after + STARTS_WITHIN > first for one in self.happened)
+        first = min((record["heard"] for record in self.trial.told("ended")), default=math.inf)
+        return any(event.ended is None or event.ended + dead_after + STARTS_WITHIN > first for event in self.happened)
 
     # The plan -----------------------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class Chaos:
     def _turn(self) -> None:
         self.trial.hear(0.1)
         now = time.monotonic()
-        for due in sorted((one for one in self._due if one[0] <= now), key=lambda one: one[0]):
+        for due in sorted((planned for planned in self._due if planned[0] <= now), key=lambda planned: planned[0]):
             self._due.remove(due)
             due[1]()
         if now - self._looked > SAMPLE_EVERY:
@@ -138,9 +138,9 @@ class Chaos:
     def _heal(self) -> None:
         """End all faults that still last; those to come do not come."""
         self._due.clear()
-        for one in self.happened:
-            if one.ended is None:
-                self._end(one)
+        for event in self.happened:
+            if event.ended is None:
+                self._end(event)
 
     def _serve(self) -> None:
         """Start a finished peer again where one that was killed at the end has no neighbour left to ask."""
@@ -158,8 +158,8 @@ class Chaos:
     # One fault ----------------------------------------------------------------------------------------------
 
     def _begin(self, fault: Fault) -> None:
-        one, folder = fault.peers[0], self.folder(fault.peers[0])
-        if fault.kind not in LINKS and (one in self.trial.gone or one in self._asked):
+        peer, folder = fault.peers[0], self.folder(fault.peers[0])
+        if fault.kind not in LINKS and (peer in self.trial.gone or peer in self._asked):
             return  # it has finished
         self.say(str(fault))
         happened = Happened(fault, time.monotonic())
@@ -170,23 +170,23 @@ class Chaos:
             case kind if kind in LINKS:
                 self._impose()
             case "stop":
-                self.trial.kill(one, number=signal.SIGSTOP)
+                self.trial.kill(peer, number=signal.SIGSTOP)
             case "disk":
                 Disks.fill(folder)
             case "restart":
-                self._asked.add(one)
-                self.trial.kill(one, number=signal.SIGINT)
+                self._asked.add(peer)
+                self.trial.kill(peer, number=signal.SIGINT)
                 return  # it ends when the process has
             case "hostile":
-                self._crash(one)
-                self.liars.add(one)
+                self._crash(peer)
+                self.liars.add(peer)
                 lies = sorted(LIES)
-                self.trial.changes[one] = Liar(lies[int(fault.amount) % len(lies)], since=0)
-                self.say(f"peer {one} lies: {lies[int(fault.amount) % len(lies)]}")
-                self.trial.start(one)
+                self.trial.changes[peer] = Liar(lies[int(fault.amount) % len(lies)], since=0)
+                self.say(f"peer {peer} lies: {lies[int(fault.amount) % len(lies)]}")
+                self.trial.start(peer)
                 return
             case kind:
-                self._crash(one)
+                self._crash(peer)
                 if kind == "tear":
                     tear(folder)
                 elif kind == "delete":
@@ -196,21 +196,21 @@ class Chaos:
     def _end(self, happened: Happened) -> None:
         if happened.ended is not None:
             return
-        fault, one = happened.fault, happened.fault.peers[0]
+        fault, peer = happened.fault, happened.fault.peers[0]
         happened.ended = time.monotonic()
         match fault.kind:
             case kind if kind in LINKS:
                 self._impose()
             case "stop":
-                self.trial.kill(one, number=signal.SIGCONT)
+                self.trial.kill(peer, number=signal.SIGCONT)
             case "disk":
-                Disks.free(self.folder(one))
+                Disks.free(self.folder(peer))
             case "hostile":
                 pass
             case _:
-                if one in self._asked and one in self.trial.gone:
-                    self._asked.discard(one)
-                    self.trial.start(one)
+                if peer in self._asked and peer in self.trial.gone:
+                    self._asked.discard(peer)
+                    self.trial.start(peer)
 
     def _crash(self, peer: int) -> None:
         self._asked.add(peer)
@@ -220,10 +220,10 @@ class Chaos:
 
     def _impose(self) -> None:
         conditions: dict[Way, Condition] = {}
-        for one in self.happened:
-            if one.ended is None and one.fault.kind in LINKS:
-                for way in self._ways(one.fault):
-                    conditions[way] = conditions.get(way, Condition()).with_(_condition(one.fault))
+        for event in self.happened:
+            if event.ended is None and event.fault.kind in LINKS:
+                for way in self._ways(event.fault):
+                    conditions[way] = conditions.get(way, Condition()).with_(_condition(event.fault))
         self.trial.wires.impose(conditions)
 
     def _ways(self, fault: Fault) -> list[Way]:
@@ -245,9 +245,9 @@ class Chaos:
             return
         peer, code = record["reporter"], record["exit_code"]
         if peer in self._asked:
-            for one in self.happened:
-                if one.ended is None and one.fault.kind == "restart" and one.fault.peers == (peer,):
-                    self._end(one)
+            for event in self.happened:
+                if event.ended is None and event.fault.kind == "restart" and event.fault.peers == (peer,):
+                    self._end(event)
         elif peer not in self.liars and code not in (0, 3):
             why = self.trial.story.failures.get(peer, "no reason: a traceback")
             self.unexpected.append(f"peer {peer} ended with exit code {code}: {why}")
@@ -308,7 +308,7 @@ def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
                 continue
             now = record["heard"]
             if before is not None and not _disturbed(chaos, me, before, now, dead_after):
-                since = max([before, *(one.began for one in chaos.happened if before < one.began < now)])
+                since = max([before, *(event.began for event in chaos.happened if before < event.began < now)])
                 if now - since > longest:
                     longest, where = now - since, f"peer {me} in round {record['round']}"
             before = now
@@ -317,23 +317,23 @@ def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
 
 def _disturbed(chaos: Chaos, me: int, begin: float, end: float, slack: float) -> bool:
     """Whether a fault hit a peer's own process in a time."""
-    return any(me in one.fault.peers and one.fault.kind not in LINKS
-               and one.began < end and (one.ended is None or one.ended + slack > begin) for one in chaos.happened)
+    return any(me in event.fault.peers and event.fault.kind not in LINKS and event.began < end
+               and (event.ended is None or event.ended + slack > begin) for event in chaos.happened)
 
 
 def false_deaths(chaos: Chaos, dead_after: float) -> list[str]:
     """Return the reported deaths of neighbours without a fault of the neighbour or of the link."""
-    found = []
+    sentences = []
     for record in chaos.trial.story.records:
         if record.get("kind") != "dead":
             continue
         me, other, at = record["reporter"], record["peer"], record["heard"]
         if other in chaos.liars or me in chaos.liars:
             continue
-        if not any(one.began <= at and (one.ended is None or at <= one.ended + dead_after + STARTS_WITHIN)
-                   and concerns(chaos, one.fault, me, other) for one in chaos.happened):
-            found.append(f"peer {me} called peer {other} dead")
-    return found
+        if not any(event.began <= at and (event.ended is None or at <= event.ended + dead_after + STARTS_WITHIN)
+                   and concerns(chaos, event.fault, me, other) for event in chaos.happened):
+            sentences.append(f"peer {me} called peer {other} dead")
+    return sentences
 
 
 def concerns(chaos: Chaos, fault: Fault, me: int, other: int) -> bool:
@@ -347,13 +347,13 @@ def concerns(chaos: Chaos, fault: Fault, me: int, other: int) -> bool:
 
 def leaks(chaos: Chaos) -> list[str]:
     """Return the leaks of the peers: unfinished files, and growing numbers of descriptors."""
-    found = [f"{path.name} of peer {i}" for i in chaos.honest if i in chaos.trial.gone
-             for path in chaos.folder(i).rglob(".partial-*")]
+    sentences = [f"{path.name} of peer {i}" for i in chaos.honest if i in chaos.trial.gone
+                 for path in chaos.folder(i).rglob(".partial-*")]
     for pid, counts in chaos.descriptors.items():
         settled = counts[len(counts) // 4:]
         if len(settled) > 8 and min(settled[-4:]) > max(settled[:4]) + 24:
-            found.append(f"descriptors of process {pid}: {settled[0]} to {settled[-1]}")
-    return found
+            sentences.append(f"descriptors of process {pid}: {settled[0]} to {settled[-1]}")
+    return sentences
 
 
 def tracebacks(log: Path) -> Iterator[str]:
@@ -369,4 +369,4 @@ def tracebacks(log: Path) -> Iterator[str]:
 
 def summary_of(chaos: Chaos, name: str) -> dict[int, Any]:
     """Return a field of each honest peer's summary."""
-    return {i: one.get(name) for i, one in chaos.trial.story.summaries.items() if i in chaos.honest}
+    return {i: summary.get(name) for i, summary in chaos.trial.story.summaries.items() if i in chaos.honest}

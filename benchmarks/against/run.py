@@ -93,23 +93,23 @@ def _list(text: str) -> list[str]:
 
 def _of(*known: str) -> Any:
     def read(text: str) -> list[str]:
-        found = _list(text)
-        if not found or set(found) - set(known):
+        names = _list(text)
+        if not names or set(names) - set(known):
             raise argparse.ArgumentTypeError(f"{text!r} must be some of {', '.join(known)}")
-        return found
+        return names
     return read
 
 
 def _counts(text: str) -> list[int]:
     try:
-        found = [int(part) for part in _list(text)]
+        counts = [int(part) for part in _list(text)]
     except ValueError:
-        found = [-1]
-    if not found or min(found) < 0:
+        counts = [-1]
+    if not counts or min(counts) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} must be numbers of peers, as in 8,100; 0 for none")
-    if any(count in (1, 2) for count in found):
+    if any(count in (1, 2) for count in counts):
         raise argparse.ArgumentTypeError(f"{text!r}: a ring needs 3 peers at least")
-    return [count for count in found if count]
+    return [count for count in counts if count]
 
 
 def _source(text: str) -> tuple[str, Path]:
@@ -182,13 +182,13 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def read(folder: Path, given: argparse.Namespace) -> dict[Cell, dict[str, list[dict[str, Any]]]]:
     """Return the figures that are there: by cell, by system, one for each repeat."""
-    found: dict[Cell, dict[str, list[dict[str, Any]]]] = {}
+    figures: dict[Cell, dict[str, list[dict[str, Any]]]] = {}
     for cell, system, repeat in turns(given):
         path = place(folder, cell, system, repeat)
         if path.exists():
-            found.setdefault(cell, {}).setdefault(system.name, []).append(
+            figures.setdefault(cell, {}).setdefault(system.name, []).append(
                 {"repeat": repeat, **json.loads(path.read_text(encoding="utf-8"))})
-    return found
+    return figures
 
 
 def place(folder: Path, cell: Cell, system: System, repeat: int) -> Path:
@@ -244,8 +244,9 @@ def measure(given: argparse.Namespace, folder: Path) -> None:
                 ready[system.environment] = prepared(system, given.environments, dict(given.source), say)
             except Missing as missing:
                 ready[system.environment] = f"it could not be installed: {missing}"
-        found = ready[system.environment]
-        figures = {"error": found} if isinstance(found, str) else measured(system, cell, *found, given.limit)
+        environment = ready[system.environment]
+        figures = {"error": environment} if isinstance(environment, str) else \
+            measured(system, cell, *environment, given.limit)
         keep(path, figures)
         say(f"{at} of {len(todo)}: {cell.name}, {system.name}, {repeat + 1}: {table.short(figures)}")
 

@@ -115,9 +115,9 @@ def _interpreted(system: System, place: Path) -> None:
         venv.create(place, with_pip=True)
         return
     for minor in range(oldest, min(newest, 20) + 1):
-        found = shutil.which(f"python3.{minor}")
-        if found and subprocess.run([found, "-c", ""], capture_output=True, timeout=60).returncode == 0:
-            _run([found, "-m", "venv", str(place)], 300)
+        interpreter = shutil.which(f"python3.{minor}")
+        if interpreter and subprocess.run([interpreter, "-c", ""], capture_output=True, timeout=60).returncode == 0:
+            _run([interpreter, "-m", "venv", str(place)], 300)
             return
     raise Missing(f"it needs Python 3.{oldest} to 3.{newest}, and there is none here")
 

@@ -20,9 +20,9 @@ def median(figures: Figures, what: str) -> float:
 
 def ratio(own: Sequence[Figures], others: Sequence[Figures], what: str) -> float | None:
     """Return the median over the turns of how many times p2pser's figure the other's is; None without common turns."""
-    mine = {one["repeat"]: one for one in own if what in one}
-    both = [median(one, what) / median(mine[one["repeat"]], what) for one in others
-            if what in one and one["repeat"] in mine]
+    mine = {figures["repeat"]: figures for figures in own if what in figures}
+    both = [median(figures, what) / median(mine[figures["repeat"]], what) for figures in others
+            if what in figures and figures["repeat"] in mine]
     return statistics.median(both) if both else None
 
 

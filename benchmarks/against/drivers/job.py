@@ -145,10 +145,10 @@ def descendants() -> list[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _stat(int(folder.name))):
             parents[int(folder.name)] = int(fields[1])
-    found, new = [], {os.getpid()}
+    pids, new = [], {os.getpid()}
     while new := {pid for pid, parent in parents.items() if parent in new}:
-        found += new
-    return found
+        pids += new
+    return pids
 
 
 def _stat(pid: int) -> list[str]:

@@ -12,11 +12,11 @@ from job import Job, Watch, build, clips, step
 
 def models(job: Job, peers: range) -> list[tuple]:
     """Return the model, the optimiser and the clips of each peer."""
-    found = []
+    learners = []
     for peer in peers:
         module = build(job)
-        found.append((module, torch.optim.SGD(module.parameters(), **job.optimizer), *clips(job, peer)))
-    return found
+        learners.append((module, torch.optim.SGD(module.parameters(), **job.optimizer), *clips(job, peer)))
+    return learners
 
 
 def trained(job: Job, own: list[tuple]) -> None:

@@ -75,7 +75,7 @@ def main(grid: Grid, context: Context) -> None:
     watch.mark()
     if len(result.train_metrics_clientapp) != job.all_rounds:
         raise SystemExit(f"Flower trained in {len(result.train_metrics_clientapp)} rounds of {job.all_rounds}")
-    watch.report(parameters=sum(one.numel() for one in module.parameters()), version=flwr.__version__)
+    watch.report(parameters=sum(parameter.numel() for parameter in module.parameters()), version=flwr.__version__)
 
 
 def run() -> None:

@@ -87,7 +87,7 @@ def main() -> None:
     watch.mark()
     how = () if push else (core.UniformMixing(network),)
     simulator.start(*how, n_rounds=job.all_rounds)
-    updates = sum(one.model_handler.n_updates for one in nodes.values())
+    updates = sum(node.model_handler.n_updates for node in nodes.values())
     watch.report(parameters=proto.get_size(), messages=rounds.messages, updates=updates)
 
 

@@ -65,7 +65,7 @@ def main() -> None:
         model,
         NNTrainHyperParams(local_num_epochs=1, local_learning_rate=job.lr, local_batch_size=job.batch),
         callbacks=[Rounds(watch)])
-    watch.report(parameters=sum(one.numel() for one in module.parameters()), version=pfl.__version__)
+    watch.report(parameters=sum(parameter.numel() for parameter in module.parameters()), version=pfl.__version__)
 
 
 if __name__ == "__main__":
