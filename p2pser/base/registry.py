@@ -158,7 +158,7 @@ def _module_of(thing: Any) -> str:
     return str(getattr(thing, "__module__", None) or getattr(thing, "__name__", None) or type(thing).__module__)
 
 
-def _same_module(one: str, other: str) -> bool:
+def _same_module(first: str, second: str) -> bool:
     """Whether two names are of the same module: a script is ``__main__``, and ``__mp_main__`` in its children."""
     main = ("__main__", "__mp_main__")
-    return one == other or (one in main and other in main)
+    return first == second or (first in main and second in main)

@@ -50,8 +50,8 @@ def note(corpus: Corpus) -> tuple[str, ...]:
             f"{_pair(corpus, *groups[0][:2])}: leave one of each out",)
 
 
-def _pair(corpus: Corpus, one: int, other: int) -> str:
-    first, second = corpus.clips[one], corpus.clips[other]
+def _pair(corpus: Corpus, left: int, right: int) -> str:
+    first, second = corpus.clips[left], corpus.clips[right]
     return (f"{corpus.relative(first)} (speaker {first.speaker}) and {corpus.relative(second)} (speaker "
             f"{second.speaker})")
 

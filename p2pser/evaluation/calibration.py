@@ -147,14 +147,14 @@ def by_others(predictions: Predictions) -> Predictions:
     return replace(predictions, logits=result)
 
 
-def by_clips_heard(found: Mapping[int, Predictions]) -> tuple[Heard, ...]:
+def by_clips_heard(by_count: Mapping[int, Predictions]) -> tuple[Heard, ...]:
     """Return the figures for each number of a speaker's clips that give the statistics, and the temperatures.
 
-    found : by that number, the predictions for the same clips of speakers whom the model was not trained on, with
+    by_count : by that number, the predictions for the same clips of speakers whom the model was not trained on, with
         logits; at least two speakers.
     """
     figures = []
-    for clips, predictions in sorted(found.items()):
+    for clips, predictions in sorted(by_count.items()):
         temperature = fit([predictions])
         if temperature is None:
             raise ValueError("these predictions have no logits that a temperature could scale")

@@ -112,10 +112,10 @@ def ccc_bootstrap(ratings: Ratings | Sequence[Ratings], *, seed: int = 0) -> dic
     if len(names) < 2:
         return dict.fromkeys(DIMENSIONS, Interval(float("nan"), float("nan")))
     draws = speaker_counts(len(names), seed)
-    found = {}
+    intervals = {}
     for k, name in enumerate(DIMENSIONS):
         known = ~np.isnan(several[0].targets[:, k])
         counts = draws[:, who[known]]
         values = np.mean([_ccc(each.targets[known, k], each.predicted[known, k], counts) for each in several], axis=0)
-        found[name] = interval(values[~np.isnan(values)])
-    return found
+        intervals[name] = interval(values[~np.isnan(values)])
+    return intervals

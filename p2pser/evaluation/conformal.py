@@ -104,19 +104,19 @@ def calibrated(several: Sequence[Float64], how: str) -> Sets | None:
     return sets_of(np.sum(several, axis=0), how) if len(several) else None
 
 
-def sets_by_clips_heard(found: Mapping[int, Sequence[Predictions]], heard: Sequence[Heard], how: str,
+def sets_by_clips_heard(by_count: Mapping[int, Sequence[Predictions]], heard: Sequence[Heard], how: str,
                         apart: Sequence[Float64 | None]) -> tuple[Sets, ...]:
     """Return the sets for each number of a speaker's clips that give the statistics.
 
     Parameters
     ----------
-    found : by that number, predictions for different speakers whom the model was not trained on, with logits.
+    by_count : by that number, predictions for different speakers whom the model was not trained on, with logits.
     heard : the temperatures by the same numbers.
     how : whose clips these are, in words.
     apart : how far the clips of each of these predictions are from the training's; None: not known.
     """
     result = []
-    for count, several in sorted(found.items()):
+    for count, several in sorted(by_count.items()):
         known = nearest(heard, count)
         rows = [counts(scaled(each, 1.0 if known is None else known.temperature), far)
                 for each, far in zip(several, apart)]

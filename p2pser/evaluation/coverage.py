@@ -64,15 +64,15 @@ def coverage(predictions: Predictions, least: Thresholds, *, unlike: NDArray[np.
         inside = members(chances, least[level][:, None])
         size = inside.sum(axis=1)
         unsure = far | (size > most(predictions.classes))
-        one = ~unsure & (size == 1)
+        single = ~unsure & (size == 1)
         held[level] = inside[rows, predictions.targets]
         levels[f"{level:g}"] = {
-            **over_speakers(held[level], predictions.speakers), "size": float(size.mean()), "one": float(one.mean()),
-            "unsure": float(unsure.mean()), "right_one": _share(hit[one]), "right_answered": _share(hit[~unsure])}
+            **over_speakers(held[level], predictions.speakers), "size": float(size.mean()), "one": float(single.mean()),
+            "unsure": float(unsure.mean()), "right_one": _share(hit[single]), "right_answered": _share(hit[~unsure])}
     named = {"sex": predictions.genders, **(groups or {})}
     return {"levels": levels, "accuracy": float(hit.mean()),
-            "groups": {name: found for name, values in named.items()
-                       if (found := _by_group(held[USUAL], predictions.speakers, values))}}
+            "groups": {name: figures for name, values in named.items()
+                       if (figures := _by_group(held[USUAL], predictions.speakers, values))}}
 
 
 def over_speakers(held: NDArray[np.bool_], speakers: Sequence[str]) -> dict[str, Any]:
@@ -95,16 +95,17 @@ def _share(values: NDArray[np.bool_]) -> float | None:
 
 def lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Yield the figures of ``coverage`` as text."""
-    for level, one in figures["levels"].items():
-        right = "" if one["right_answered"] is None else f", accuracy of the others {one['right_answered']:.3f}"
-        yield (f"sets at {100 * float(level):g} %   hold the right emotion {_covered(one)}, {one['size']:.2f} "
-               f"emotions, one {one['one']:.2f}, not sure {one['unsure']:.2f}{right}")
+    for level, sets in figures["levels"].items():
+        right = "" if sets["right_answered"] is None else f", accuracy of the others {sets['right_answered']:.3f}"
+        yield (f"sets at {100 * float(level):g} %   hold the right emotion {_covered(sets)}, {sets['size']:.2f} "
+               f"emotions, one {sets['one']:.2f}, not sure {sets['unsure']:.2f}{right}")
     for name, groups in figures["groups"].items():
-        each = "   ".join(f"{group} {_covered(one)} ({one['speakers']} speakers)" if one["speakers"] >= FEWEST else
-                          f"{group} {one['covered']:.3f} ({counted(one['speakers'], 'speaker')}: too "
-                          "few for an interval)" for group, one in groups.items())
+        each = "   ".join(f"{group} {_covered(share)} ({share['speakers']} speakers)"
+                          if share["speakers"] >= FEWEST else
+                          f"{group} {share['covered']:.3f} ({counted(share['speakers'], 'speaker')}: too "
+                          "few for an interval)" for group, share in groups.items())
         yield f"sets at 90 % by {name}   {each}"
 
 
-def _covered(one: Mapping[str, Any]) -> str:
-    return f"{one['covered']:.3f}{span(one['interval'])}"
+def _covered(share: Mapping[str, Any]) -> str:
+    return f"{share['covered']:.3f}{span(share['interval'])}"

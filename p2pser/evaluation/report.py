@@ -120,23 +120,24 @@ class Report:
         """Return all numbers, ready for JSON (finite or None): ``uar`` and related figures only where emotions are
         known, ``ccc`` only where dimensions are.
         """
-        found: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         if self.predictions is not None:
-            found = summarise([self.predictions], self.labels, seed=self.seed,
-                              scaled=None if self.scaled is None else [self.scaled])
-            found["by_enrolment"] = self.curve()
-            found["uar"]["by_enrolment"] = {each["clips"]: each["uar"] for each in found["by_enrolment"]}
-            found["sets"] = self.coverage()
+            figures = summarise([self.predictions], self.labels, seed=self.seed,
+                                scaled=None if self.scaled is None else [self.scaled])
+            figures["by_enrolment"] = self.curve()
+            figures["uar"]["by_enrolment"] = {each["clips"]: each["uar"] for each in figures["by_enrolment"]}
+            figures["sets"] = self.coverage()
         if self.ratings is not None:
             clips, speakers = len(self.ratings.targets), len(set(self.ratings.speakers))
-            found = {"clips": clips, "speakers": speakers, **found, "ccc": concordances([self.ratings], seed=self.seed)}
+            figures = {"clips": clips, "speakers": speakers, **figures,
+                       "ccc": concordances([self.ratings], seed=self.seed)}
         return {
             "corpus": self.corpus, "version": self.version, "synthetic": self.synthetic, "split": self.split,
-            "clips": found.pop("clips"), "left_out": self.left_out, "speakers": found.pop("speakers"),
+            "clips": figures.pop("clips"), "left_out": self.left_out, "speakers": figures.pop("speakers"),
             "peers": self.peers, "speaker_overlap": self.speaker_overlap, "selection": self.selection,
             "unlike_training": self.unlike,
             "normalise": self.normalise, "normalise_note": self.normalise_note, "temperature": self.temperature,
-            **found, "notes": list(self.notes),
+            **figures, "notes": list(self.notes),
         }
 
     def curve(self) -> list[dict[str, Any]]:

@@ -40,7 +40,8 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
     if any(other.speakers != first.speakers or not np.array_equal(other.targets, first.targets)
            or not np.array_equal(other.folds, first.folds) for other in several):
         raise ValueError("predictions that are summarised together must be of the same clips, in the same order")
-    tables = [metrics.confusion(one.targets, one.predicted, one.classes) for one in several]
+    tables = [metrics.confusion(predictions.targets, predictions.predicted, predictions.classes)
+              for predictions in several]
     there = tables[0].sum(1)
     by_fold = {fold: _mean([each[fold] for each in map(metrics.uar_by_fold, several)])
                for fold in metrics.uar_by_fold(first)}
@@ -48,14 +49,14 @@ def summarise(several: Sequence[Predictions], labels: Sequence[str], *, scaled: 
     return {
         "clips": len(first.targets), "speakers": len(set(first.speakers)),
         "uar": {
-            "folds": _mean([metrics.uar_folds(one) for one in several]),
+            "folds": _mean([metrics.uar_folds(predictions) for predictions in several]),
             "folds_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             "folds_interval": pair(metrics.bootstrap(several, "folds", seed=seed)),
-            "pooled": _mean([metrics.uar_pooled(one) for one in several]),
+            "pooled": _mean([metrics.uar_pooled(predictions) for predictions in several]),
             "pooled_interval": pair(metrics.bootstrap(several, "pooled", seed=seed)),
             "by_fold": {str(fold): value for fold, value in by_fold.items()},
         },
-        "accuracy": _mean([metrics.accuracy(one) for one in several]),
+        "accuracy": _mean([metrics.accuracy(predictions) for predictions in several]),
         "macro_f1": _mean([metrics.macro_f1(table) for table in tables]),
         "recall": {label: finite(float(recall)) for label, recall in
                    zip(labels, np.mean([metrics.recalls(table) for table in tables], axis=0))},
@@ -71,9 +72,9 @@ def concordances(several: Sequence[Ratings], *, seed: int = 0) -> dict[str, Any]
     over speakers; None where it is not known.
     """
     spread = ccc_bootstrap(several, seed=seed)
-    pooled, folds = [one.ccc() for one in several], [one.ccc_folds() for one in several]
-    return {name: {"pooled": finite(_mean([one[name] for one in pooled])),
-                   "folds": finite(_mean([one[name] for one in folds])), "interval": pair(spread[name])}
+    pooled, folds = [ratings.ccc() for ratings in several], [ratings.ccc_folds() for ratings in several]
+    return {name: {"pooled": finite(_mean([values[name] for values in pooled])),
+                   "folds": finite(_mean([values[name] for values in folds])), "interval": pair(spread[name])}
             for name in DIMENSIONS}
 
 
@@ -83,19 +84,19 @@ def pair(interval: Interval) -> list[float] | None:
 
 
 def _gender(several: Sequence[Predictions], seed: int) -> dict[str, Any] | None:
-    found = fairness.by_gender(several, seed=seed)
-    if found is None:
+    gender = fairness.by_gender(several, seed=seed)
+    if gender is None:
         return None
-    groups = {name: {"uar": one.uar, "interval": pair(one.interval), "speakers": one.speakers, "clips": one.clips}
-              for name, one in found.groups.items()}
-    return {**groups, "gap": found.gap, "gap_interval": pair(found.gap_interval)}
+    groups = {name: {"uar": group.uar, "interval": pair(group.interval), "speakers": group.speakers,
+                     "clips": group.clips} for name, group in gender.groups.items()}
+    return {**groups, "gap": gender.gap, "gap_interval": pair(gender.gap_interval)}
 
 
 def _worst(several: Sequence[Predictions], seed: int) -> dict[str, Any] | None:
     if len(set(several[0].speakers)) < 2:
         return None
-    found = fairness.worst(several, seed=seed)
-    return {"speaker": found.speaker, "uar": found.uar, "interval": pair(found.interval), "clips": found.clips}
+    worst = fairness.worst(several, seed=seed)
+    return {"speaker": worst.speaker, "uar": worst.uar, "interval": pair(worst.interval), "clips": worst.clips}
 
 
 def _calibration(several: Sequence[Predictions], scaled: Sequence[Predictions] | None) -> dict[str, Any] | None:
@@ -105,10 +106,10 @@ def _calibration(several: Sequence[Predictions], scaled: Sequence[Predictions] |
 
 
 def _calibrated(several: Sequence[Predictions]) -> dict[str, float] | None:
-    found = [one for one in map(calibration.measure, several) if one is not None]
-    if len(found) < len(several):
+    measures = [measure for measure in map(calibration.measure, several) if measure is not None]
+    if len(measures) < len(several):
         return None
-    return {name: _mean([getattr(one, name) for one in found]) for name in ("ece", "brier", "nll")}
+    return {name: _mean([getattr(measure, name) for measure in measures]) for name in ("ece", "brier", "nll")}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -126,8 +127,8 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
     lines = []
     gender, worst, measured = figures["gender"], figures["worst_speaker"], figures["calibration"]
     if gender is not None:
-        each = "   ".join(f"{name} {one['uar']:.3f}{span(one['interval'])} ({one['speakers']}{_few(one['speakers'])})"
-                          for name, one in gender.items() if name in fairness.GENDERS)
+        each = "   ".join(f"{name} {group['uar']:.3f}{span(group['interval'])} ({group['speakers']}"
+                          f"{_few(group['speakers'])})" for name, group in gender.items() if name in fairness.GENDERS)
         lines.append(f"UAR (a) by gender (speakers)   {each}   gap f - m {gender['gap']:+.3f}"
                      + span(gender["gap_interval"], "+"))
     if worst is not None:
@@ -146,6 +147,6 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
 
 def dimension_lines(ccc: Mapping[str, Any]) -> list[str]:
     """Return the figures of ``concordances`` in a line."""
-    each = "   ".join(f"{name} {'-' if one['pooled'] is None else format(one['pooled'], '.3f')}{span(one['interval'])}"
-                      for name, one in ccc.items())
+    each = "   ".join(f"{name} {'-' if values['pooled'] is None else format(values['pooled'], '.3f')}"
+                      f"{span(values['interval'])}" for name, values in ccc.items())
     return [f"CCC over all clips   {each}"]

@@ -31,7 +31,7 @@ def by_group(federation: Federation, predictions: Predictions | None) -> dict[st
         groups["corpus"] = [next((part.name for part in parts if path.startswith(f"{part.name}/")), "")
                             for path in predictions.paths]
     whole = _figures(predictions, "all")
-    by = {name: found for name, values in groups.items() if (found := _of_groups(predictions, values, name))}
+    by = {name: figures for name, values in groups.items() if (figures := _of_groups(predictions, values, name))}
     lowest = None
     if whole["speakers"] > 1:
         scores = fairness.by_speaker([predictions])
@@ -64,7 +64,7 @@ def _in_words(facts: Mapping[str, Any]) -> list[str]:
     overlap = facts["speaker_overlap"]
     lines = [f"tested on {facts['corpus']}, {facts['split']}: UAR (b) {_group_in_words(facts)}"
              + (f"; {overlap} of these speakers were trained on" if overlap else "")]
-    lines += [f"by {name}   " + "   ".join(f"{group} {_group_in_words(one)}" for group, one in groups.items())
+    lines += [f"by {name}   " + "   ".join(f"{group} {_group_in_words(own)}" for group, own in groups.items())
               for name, groups in facts["by"].items()]
     if (lowest := facts["lowest_speaker"]) is not None:
         few = f", too few to judge by (fewer than {FEW_CLIPS})" * (lowest["clips"] < FEW_CLIPS)
@@ -72,6 +72,7 @@ def _in_words(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _group_in_words(one: Mapping[str, Any]) -> str:
-    few = f": too few for an interval (fewer than {FEW_SPEAKERS})" * (one["speakers"] < FEW_SPEAKERS)
-    return f"{one['uar']:.3f}{span(one['interval'])} ({counted(one['speakers'], 'speaker')}{few}, {one['clips']} clips)"
+def _group_in_words(facts: Mapping[str, Any]) -> str:
+    few = f": too few for an interval (fewer than {FEW_SPEAKERS})" * (facts["speakers"] < FEW_SPEAKERS)
+    return (f"{facts['uar']:.3f}{span(facts['interval'])} ({counted(facts['speakers'], 'speaker')}{few}, "
+            f"{facts['clips']} clips)")

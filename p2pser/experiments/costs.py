@@ -81,7 +81,7 @@ class Costs:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         config, topology = self.config, self.topology
-        worst = max(self.learns.values(), key=lambda one: one.peers)
+        worst = max(self.learns.values(), key=lambda exposure: exposure.peers)
         return {
             "peers": topology.size, "topology": topology.name, "algorithm": config.gossip.algorithm,
             "rounds": config.training.rounds, "local_steps": config.training.local_steps,

@@ -201,7 +201,7 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> Matrix:
         chosen={name: {f"{kind}, fold {fold}": value for (kind, _, fold), value in run.plan.chosen.items()}
                 for name, run in results.items() if run.plan.chosen},
         rows=list(setup.rows),
-        cells={row: {tested: _cell(found) for tested, found in columns.items()} for row, columns in models.items()},
+        cells={row: {tested: _cell(by_seed) for tested, by_seed in columns.items()} for row, columns in models.items()},
         gains={name: paired(models[ALL][name], models[name][name]) for name in names},
         gaps_to_pooled=gaps, gaps_to_pooled_steps=gaps_steps, notes=first["notes"],
     )

@@ -110,8 +110,8 @@ class CrossValidation:
         for row in self.models:
             same = {"model": row.model, "features": row.features, "normalise": row.normalise,
                     "parameters": row.parameters, "rounds": row.rounds, "algorithm": row.algorithm}
-            for scheme, found in row.schemes.items():
-                yield flat({**same, "scheme": scheme, **{key: value for key, value in found.items()
+            for scheme, values in row.schemes.items():
+                yield flat({**same, "scheme": scheme, **{key: value for key, value in values.items()
                                                          if key not in ("confusion", "labels")}})
 
     def prediction_rows(self) -> Iterator[dict[str, Any]]:
@@ -286,8 +286,8 @@ def configured(config: Config, model: str, features: Sequence[str]) -> tuple[Con
 
 def summarised(setup: Setup, results: Mapping[str, Results]) -> CrossValidation:
     """Return the figures of each model's results."""
-    rows = [_model(model, found) for model, found in results.items()]
-    documents = [document for found in results.values() for document in found.outer.values()]
+    rows = [_model(model, result) for model, result in results.items()]
+    documents = [document for result in results.values() for document in result.outer.values()]
     runs, first = next(iter(results.values())).plan, documents[0]
     config, counts = runs.config, next(iter(rows[0].schemes.values()))
     return CrossValidation(
@@ -298,8 +298,8 @@ def summarised(setup: Setup, results: Mapping[str, Results]) -> CrossValidation:
         peers=runs.peers, topology=next(iter(runs.topologies.values())).name, partition=config.corpus.partition,
         task=config.training.task, chance=counts.get("chance"), majority=counts.get("majority"), models=rows,
         notes=list(dict.fromkeys([*setup.notes, *(note for document in documents for note in document["notes"])])),
-        predictions={model: {scheme: found.models(*part) for scheme, part in schemes_of(found.plan).items()}
-                     for model, found in results.items()} if config.training.task != "dimensions" else {},
+        predictions={model: {scheme: result.models(*part) for scheme, part in schemes_of(result.plan).items()}
+                     for model, result in results.items()} if config.training.task != "dimensions" else {},
     )
 
 

@@ -26,13 +26,13 @@ def predicted(run: Simulation, numbers: Sequence[int] = COUNTS) -> dict[int, Pre
     federation, test = run.federation, run.federation.test
     if federation.normalise != "speaker" or test is None or run.predictions is None or run.statistics is None:
         return {}
-    found = {}
+    by_number = {}
     for number in numbers:
         features = enrolled(test.features, test.speakers, number, run.statistics, run.config.seed)
         ready = dataclasses.replace(federation, normalise="none", test=dataclasses.replace(test, features=features))
         cohort = Cohort(run.config, ready, federation.train)
         cohort.prepare_alone(None)
         raw = cohort.predictions(run.row)
-        found[number] = raw if raw.logits is None else \
+        by_number[number] = raw if raw.logits is None else \
             dataclasses.replace(raw, logits=raw.logits / flattening(features)[:, None])
-    return found
+    return by_number

@@ -73,8 +73,8 @@ def _executed(job: Job, config: Config, topology: Topology | None, peers: int, h
     run = simulate(config, topology, federation, scenario, each_peer=not _ends_with_one_model(config))
     if job.inner is None:
         document["logits_enrolled"] = {
-            str(count): found.logits.tolist() for count, found in enrolment.predicted(run).items()
-            if found.logits is not None}
+            str(count): predictions.logits.tolist() for count, predictions in enrolment.predicted(run).items()
+            if predictions.logits is not None}
     return document | _run(run)
 
 

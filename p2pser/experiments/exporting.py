@@ -53,15 +53,15 @@ def export(run: Path, to: str, out: Path | None = None) -> tuple[Path, dict[int,
 
 def values(line: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a line of metrics by name; those of a group as ``ccc/valence``."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, value in line.items():
         inner = {f"{name}/{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
-        found |= {key: float(number) for key, each in inner.items() if not isinstance(each, bool)
-                  and key not in ("peer", "round") and (number := finite(each)) is not None}
+        numbers |= {key: float(number) for key, each in inner.items() if not isinstance(each, bool)
+                    and key not in ("peer", "round") and (number := finite(each)) is not None}
     links = line.get("links")
     if isinstance(links, Mapping):
-        found["neighbours_alive"] = float(sum(state == "alive" for state in links.values()))
-    return found
+        numbers["neighbours_alive"] = float(sum(state == "alive" for state in links.values()))
+    return numbers
 
 
 def _measured(peer: PeerView) -> list[Mapping[str, Any]]:

@@ -100,9 +100,9 @@ def _conditions(card: Card, paths: Sequence[Path]) -> list[str]:
     """Return a note where the recordings are outside of the conditions of the training."""
     if card.corpus.conditions is None:
         return []
-    found = conditions.sample(paths, card.features.sample_rate)
-    outside = Counter(what for _, *values in found for what in card.corpus.conditions.outside(*values))
-    return [f"note: {said}" for said in [conditions.told(outside, len(found))] if said]
+    samples = conditions.sample(paths, card.features.sample_rate)
+    outside = Counter(what for _, *values in samples for what in card.corpus.conditions.outside(*values))
+    return [f"note: {sentence}" for sentence in [conditions.told(outside, len(samples))] if sentence]
 
 
 def calibrate(report: Report) -> Report:

@@ -98,11 +98,11 @@ def _by_enrolment(results: Results, part: Part, everything: Sequence[Sequence[Pr
     numbers = list(next(iter(runs.values())).get("logits_enrolled", {}))
     if not numbers:
         return {}
-    found = {number: [Predictions.concatenate([_enrolled(runs[seed, fold], number) for fold in plan.folds])
-                      for seed in plan.seeds] for number in numbers}
-    found["all"] = [seed[0] for seed in everything]
-    return {"uar": {number: mean(map(metrics.uar_folds, models)) for number, models in found.items()},
-            "ece": {number: mean(map(_honest_ece, models)) for number, models in found.items()}}
+    by_number = {number: [Predictions.concatenate([_enrolled(runs[seed, fold], number) for fold in plan.folds])
+                          for seed in plan.seeds] for number in numbers}
+    by_number["all"] = [seed[0] for seed in everything]
+    return {"uar": {number: mean(map(metrics.uar_folds, models)) for number, models in by_number.items()},
+            "ece": {number: mean(map(_honest_ece, models)) for number, models in by_number.items()}}
 
 
 def _enrolled(document: Document, number: str) -> Predictions:

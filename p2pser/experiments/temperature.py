@@ -45,8 +45,8 @@ def fit(config: Config, topology: Topology, federation: Federation, folds: int,
     for number in range(folds):
         run = simulate(config, topology, inner(federation, number, folds), each_peer=False)
         held_out += [outputs.predictions for outputs in final_outputs(run) if outputs.predictions is not None]
-        found = enrolment.predicted(run, numbers) or ({0: run.predictions} if run.predictions is not None else {})
-        for count, predictions in found.items():
+        enrolled = enrolment.predicted(run, numbers) or ({0: run.predictions} if run.predictions is not None else {})
+        for count, predictions in enrolled.items():
             by_count.setdefault(count, []).append(predictions)
         apart.append(_distances(run))
         if done is not None:

@@ -116,12 +116,12 @@ def encoded(settings: FeatureSettings) -> bool:
 
 def portable(settings: FeatureSettings) -> FeatureSettings:
     """Return settings that other machines can use: encoders go by their identities (``encoders.portable``)."""
-    found = {}
+    identities = {}
     if settings.encoder is not None and not {"ssl", "encoder-states"}.isdisjoint(settings.kinds):
-        found["encoder"] = encoders.portable(settings.encoder, settings.revision)
+        identities["encoder"] = encoders.portable(settings.encoder, settings.revision)
     if settings.text_encoder is not None and "sentences" in settings.kinds:
-        found["text_encoder"] = encoders.portable(settings.text_encoder, None, encoders.TEXT)
-    return settings.model_copy(update=found) if found else settings
+        identities["text_encoder"] = encoders.portable(settings.text_encoder, None, encoders.TEXT)
+    return settings.model_copy(update=identities) if identities else settings
 
 
 # -- cache ---------------------------------------------------------------------------------------------------

@@ -82,11 +82,11 @@ class Conditions:
 
     def outside(self, level: float, bandwidth: float) -> tuple[str, ...]:
         """Return in what a recording is outside of these conditions, in words."""
-        found = {f"a narrower band ({_kilohertz(self.bandwidth)} there)": bandwidth < NARROWER * self.bandwidth[0],
-                 f"a wider band ({_kilohertz(self.bandwidth)} there)": bandwidth > WIDER * self.bandwidth[1],
-                 f"a lower level ({_decibels(self.level)} there)": level < self.level[0] - LEVEL,
-                 f"a higher level ({_decibels(self.level)} there)": level > self.level[1] + LEVEL}
-        return tuple(words for words, holds in found.items() if holds)
+        checks = {f"a narrower band ({_kilohertz(self.bandwidth)} there)": bandwidth < NARROWER * self.bandwidth[0],
+                  f"a wider band ({_kilohertz(self.bandwidth)} there)": bandwidth > WIDER * self.bandwidth[1],
+                  f"a lower level ({_decibels(self.level)} there)": level < self.level[0] - LEVEL,
+                  f"a higher level ({_decibels(self.level)} there)": level > self.level[1] + LEVEL}
+        return tuple(words for words, holds in checks.items() if holds)
 
 
 def told(outside: Counter[str], count: int) -> str:
@@ -122,7 +122,7 @@ def sample(paths: Sequence[Path], sample_rate: int) -> NDArray[np.float64]:
     key = hashlib.blake2b(json.dumps([1, sample_rate, BAND, BELOW]).encode(), digest_size=8).hexdigest()
     store = cache.Store(f"conditions-{key}", (3,))
     drawn = np.sort(seeding.generator(0, "recording conditions").permutation(len(paths))[:MOST])
-    found = []
+    rows = []
     for path in (paths[place] for place in drawn):
         digest = index.find(path)
         values = None if digest is None else store.get(digest)
@@ -135,8 +135,8 @@ def sample(paths: Sequence[Path], sample_rate: int) -> NDArray[np.float64]:
                 continue
             if digest is not None:
                 store.put(digest, values)
-        found.append(values)
-    return np.array(found, dtype=np.float64).reshape(-1, 3)
+        rows.append(values)
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _kilohertz(span: Iterable[float]) -> str:

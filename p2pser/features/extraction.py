@@ -57,18 +57,18 @@ def extract(
     Raises ConfigError where an extra or an encoder is missing.
     """
     heard = clip_features.of_sound(settings)
-    said = ("",) * len(paths) if texts is None else texts
+    sentences = ("",) * len(paths) if texts is None else texts
     if heard is None:
-        return _of_words(paths, said, settings)
-    found = _of_sound(paths, heard, variant, workers, progress)
+        return _of_words(paths, sentences, settings)
+    sound = _of_sound(paths, heard, variant, workers, progress)
     if heard is settings:
-        return found
-    usable = [number for number, values in enumerate(found.features) if values is not None]
-    both = list(found.features)
+        return sound
+    usable = [number for number, values in enumerate(sound.features) if values is not None]
+    both = list(sound.features)
     for number, values in zip(usable, clip_features.with_words(
-            [both[number] for number in usable], [said[number] for number in usable], settings)):
+            [both[number] for number in usable], [sentences[number] for number in usable], settings)):
         both[number] = values
-    return replace(found, features=both)
+    return replace(sound, features=both)
 
 
 def _of_words(paths: Sequence[Path], texts: Sequence[str], settings: FeatureSettings) -> Extraction:

@@ -39,8 +39,8 @@ def lacks_frames(file: BinaryIO, head: bytes, size: int) -> str | None:
     if len(following) == 4 and not _alike(_frame(following), first):
         return None  # two bytes that look like a frame
     end = _without_tags(file, start, size)
-    if (told := _bytes_told(head, first)) is not None:
-        return "the MP3 file has fewer bytes than its header says" if end - start < told else None
+    if (total := _bytes_told(head, first)) is not None:
+        return "the MP3 file has fewer bytes than its header says" if end - start < total else None
     file.seek(start)
     return "the last frame of the MP3 file is cut" if _cut(file.read(end - start), first) else None
 
@@ -60,20 +60,20 @@ def _frame(header: bytes) -> _Frame | None:
     return _Frame(version, hertz, length, 4 + side)
 
 
-def _alike(one: _Frame | None, other: _Frame) -> bool:
-    return one is not None and (one.version, one.rate) == (other.version, other.rate)
+def _alike(frame: _Frame | None, other: _Frame) -> bool:
+    return frame is not None and (frame.version, frame.rate) == (other.version, other.rate)
 
 
 def _bytes_told(head: bytes, first: _Frame) -> int | None:
     """Return the bytes of all frames by the table in the first one; None where it does not say."""
-    told = 0
+    total = 0
     if head[first.table:first.table + 4] in (b"Xing", b"Info"):
         flags = int.from_bytes(head[first.table + 4:first.table + 8], "big")
         place = first.table + 8 + 4 * (flags & 1)
-        told = int.from_bytes(head[place:place + 4], "big") if flags & 2 else 0
+        total = int.from_bytes(head[place:place + 4], "big") if flags & 2 else 0
     elif head[36:40] == b"VBRI":
-        told = int.from_bytes(head[46:50], "big")
-    return told or None
+        total = int.from_bytes(head[46:50], "big")
+    return total or None
 
 
 def _without_tags(file: BinaryIO, start: int, size: int) -> int:

@@ -48,8 +48,8 @@ def _computed(settings: str) -> Statistics:
     if extraction.left_out:
         path, why = extraction.left_out[0]
         raise CorpusError(f"features.normalise=public needs all clips of {SOURCE}, and {path} cannot be used: {why}")
-    found = statistics(np.stack([values for values in extraction.features if values is not None]))
-    return Statistics(found.count, _rounded(found.mean, found.std), _rounded(found.std, found.std))
+    exact = statistics(np.stack([values for values in extraction.features if values is not None]))
+    return Statistics(exact.count, _rounded(exact.mean, exact.std), _rounded(exact.std, exact.std))
 
 
 def _rounded(values: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,11 +34,11 @@ _LOCK = threading.Lock()
 def width(path: Path) -> int:
     """Return the width of the encoder's last layer, from config.json. Raises ConfigError where it lacks it."""
     document = described(path, TEXT)
-    found = document.get("hidden_size", document.get("d_model", document.get("dim")))
-    if not isinstance(found, int):
+    units = document.get("hidden_size", document.get("d_model", document.get("dim")))
+    if not isinstance(units, int):
         raise ConfigError(f"features.text_encoder {path}: its config.json does not say how wide its layers are; it is "
                           "not a text encoder that p2pser knows")
-    return found
+    return units
 
 
 def embed(path: Path, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -49,11 +49,11 @@ def embed(path: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     """
     # By length: texts of a batch are padded to its longest.
     several = sorted(set(texts), key=lambda text: (len(text), text))
-    found: dict[str, NDArray[np.float32]] = {}
+    by_text: dict[str, NDArray[np.float32]] = {}
     for start in range(0, len(several), BATCH):
         batch = several[start:start + BATCH]
-        found.update(zip(batch, _means(path, batch)))
-    return np.stack([found[text] for text in texts]) if texts else np.zeros((0, width(path)), np.float32)
+        by_text.update(zip(batch, _means(path, batch)))
+    return np.stack([by_text[text] for text in texts]) if texts else np.zeros((0, width(path)), np.float32)
 
 
 def _means(path: Path, texts: list[str]) -> NDArray[np.float32]:
@@ -79,12 +79,12 @@ def _load(path: Path) -> tuple[Any, Any, int]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads warn at each process that is started later
     with loading(path) as transformers:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model, told = transformers.AutoModel.from_pretrained(path, local_files_only=True, output_loading_info=True)
+        model, info = transformers.AutoModel.from_pretrained(path, local_files_only=True, output_loading_info=True)
     if tokenizer.pad_token is None:
         raise ConfigError(f"the tokenizer in {path} has no token to fill up with (pad_token): p2pser takes encoders of "
                           "sentences, such as sentence-transformers/all-MiniLM-L6-v2")
     encoder = (model.encoder if hasattr(model, "decoder") else model).float().eval()
-    require_whole(path, model, encoder, told["missing_keys"])
+    require_whole(path, model, encoder, info["missing_keys"])
     positions = getattr(encoder.config, "max_position_embeddings", None) or TOKENS + 2
     # RoBERTa's positions begin at the one after its padding's: two cannot be used.
     return tokenizer, encoder, int(min(TOKENS, tokenizer.model_max_length, positions - 2))

@@ -37,8 +37,8 @@ def conditions(features: NDArray[np.float32], training: Statistics) -> Statistic
     """
     if vectors(features).ndim != 2 or len(features) < FEWEST:
         return None
-    found = known_by(features, training)
-    return None if found.unlike < OUTSIDE else replace(found, heard=0)
+    common = known_by(features, training)
+    return None if common.unlike < OUTSIDE else replace(common, heard=0)
 
 
 def doubt(own: Statistics) -> float:

@@ -126,8 +126,8 @@ class Upper:
 
     def weight(self, layer: int, projection: str) -> Tensor:
         """Return the weight (D, D) of a projection of an upper layer."""
-        found: Tensor = self.layers[layer].get_parameter(f"{self.attention}.{projection}.weight")
-        return found
+        value: Tensor = self.layers[layer].get_parameter(f"{self.attention}.{projection}.weight")
+        return value
 
     def __call__(self, states: Tensor, heard: Tensor,
                  changes: Sequence[Mapping[str, Tensor]] = ()) -> list[Tensor]:
@@ -150,8 +150,8 @@ class Upper:
         for number, layer in enumerate(self.layers):
             changed = {f"{self.attention}.{name}.weight": self.weight(number, name) + change
                        for name, change in (changes[number] if changes else {}).items()}
-            found: Any = functional_call(layer, changed, (states,), {"attention_mask": mask, **_others(layer)})
-            states = found[0] if isinstance(found, tuple) else found
+            output: Any = functional_call(layer, changed, (states,), {"attention_mask": mask, **_others(layer)})
+            states = output[0] if isinstance(output, tuple) else output
             outputs.append(states)
         if self.norm is not None:
             outputs[-1] = self.norm(states)
@@ -163,8 +163,8 @@ class Upper:
 
         with torch.no_grad():
             outputs = self(torch.from_numpy(states).unsqueeze(0), torch.tensor([len(states)]))
-            found: Array = torch.stack([output[0].mean(dim=0) for output in outputs]).numpy()
-            return found
+            averages: Array = torch.stack([output[0].mean(dim=0) for output in outputs]).numpy()
+            return averages
 
 
 def _others(layer: nn.Module) -> dict[str, Any]:
@@ -193,9 +193,9 @@ def load(path: Path, layers: int, upper: int) -> Upper:
         inner = encoder if kind == "whisper" else encoder.encoder
         follows = layers == len(inner.layers) and (kind == "whisper" or encoder.config.do_stable_layer_norm)
         last = inner.layer_norm if follows else None
-        found = Upper(tuple(inner.layers)[layers - upper : layers], last, ATTENTION[kind])
-        for module in (*found.layers, *([] if last is None else [last])):
+        model = Upper(tuple(inner.layers)[layers - upper : layers], last, ATTENTION[kind])
+        for module in (*model.layers, *([] if last is None else [last])):
             for parameter in module.eval().parameters():
                 # A copy of its own: the files' alignment is not torch's, and products would differ in the last bits.
                 parameter.data, parameter.requires_grad = parameter.detach().clone(), False
-        return found
+        return model

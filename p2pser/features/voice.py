@@ -103,16 +103,16 @@ def no_speech(signal: Array, rate: int) -> str | None:
     return reason
 
 
-def _reason(found: Measurements) -> str | None:
-    moves = found.change > LEAST_CHANGE and found.likeness < LARGEST_LIKENESS
-    if found.lines > LARGEST_LINES or (moves and ONLY_LINES[0] < found.fewest and found.lines < ONLY_LINES[1]):
+def _reason(clip: Measurements) -> str | None:
+    moves = clip.change > LEAST_CHANGE and clip.likeness < LARGEST_LIKENESS
+    if clip.lines > LARGEST_LINES or (moves and ONLY_LINES[0] < clip.fewest and clip.lines < ONLY_LINES[1]):
         return TONES
-    if found.change < LEAST_CHANGE and not (found.voiced > SURELY_VOICED * found.length
-                                            and found.likeness < SURELY_CHANGES and found.fewest < SURELY_NOISY):
+    if clip.change < LEAST_CHANGE and not (clip.voiced > SURELY_VOICED * clip.length
+                                           and clip.likeness < SURELY_CHANGES and clip.fewest < SURELY_NOISY):
         return STEADY
-    if found.likeness > LARGEST_LIKENESS and found.lines > LEAST_LINES:
+    if clip.likeness > LARGEST_LIKENESS and clip.lines > LEAST_LINES:
         return MUSIC
-    return NO_VOICE if found.voiced < min(LEAST_VOICED, found.length / 6) else None
+    return NO_VOICE if clip.voiced < min(LEAST_VOICED, clip.length / 6) else None
 
 
 def measured(signal: Array, rate: int) -> Measurements:
@@ -142,10 +142,10 @@ def _periodicity(power: Array, window: Array, rate: int) -> Array:
     """Return the highest peak of each frame's autocorrelation among the periods of voices, that of the window undone.
     """
     width, size = len(window), 2 * (power.shape[1] - 1)
-    found = np.fft.irfft(power, axis=1)[:, :width]
+    correlation = np.fft.irfft(power, axis=1)[:, :width]
     own = np.fft.irfft(np.abs(np.fft.rfft(window, size)) ** 2)[:width]
-    found = found / (found[:, :1] + 1e-30) / np.maximum(own / own[0], 0.2)
-    near = found[:, int(rate / HIGHEST_PITCH) - 1: int(rate / LOWEST_PITCH) + 1]
+    correlation = correlation / (correlation[:, :1] + 1e-30) / np.maximum(own / own[0], 0.2)
+    near = correlation[:, int(rate / HIGHEST_PITCH) - 1: int(rate / LOWEST_PITCH) + 1]
     middle = near[:, 1:-1]
     peaks: Array = np.where((middle > near[:, :-2]) & (middle >= near[:, 2:]), middle, 0).max(axis=1)
     return peaks

@@ -55,12 +55,12 @@ def require_same(bench: Bench, config: Config) -> None:
         raise CorpusError(
             f"{where} has {len(corpus.clips)} clips of {len(corpus.speakers)} speakers, and the benchmark {bench} "
             f"{many} of {len(expected.clips)}: take {bench.source}")
-    found = fingerprints(bench, config)
+    actual = fingerprints(bench, config)
     for speaker, own in expected.clips.items():
-        if found.clips[speaker] != own:
+        if actual.clips[speaker] != own:
             raise CorpusError(f"{where}: the clips of speaker {speaker} have other names or emotions than those of the "
                               f"benchmark {bench}: take {bench.source}")
     for fold, own in expected.folds.items():
-        if found.folds[fold] != own:
+        if actual.folds[fold] != own:
             raise CorpusError(f"{where} has the clips of the benchmark {bench}, and in fold {fold} they are dealt out "
                               "otherwise: keep the folders of their authors, and take the newest p2pser")

@@ -103,13 +103,13 @@ def _outcome(bench: Bench, plan: Plan, rows: Sequence[Row], pooled: dict[tuple[i
     topology, config = plan.topologies.get(job.scheme), plan.schemes[job.scheme].config
     trials = tuple(Trial(pooled=pooled[row["fold"], row["seed"]],
                          **{name: row[name] for name in Trial.model_fields if name != "pooled"}) for row in rows)
-    found = Outcome(
+    outcome = Outcome(
         bench=str(bench), digest=bench.digest, p2pser=__version__, kind=kind, scheme=scheme,
         origin=str(ALGORITHMS.origin(config.gossip.algorithm)) if kind == "gossip" else f"p2pser {__version__}",
         topology={} if topology is None else {"name": topology.name, "digest": topology.digest(), **{
             name: topology.document[name] for name in ("graph", "weights") if name in topology.document}},
         settings=config.shared(), machine=machine(), to_pooled={}, trials=trials)
-    return found.model_copy(update={"to_pooled": {} if (gap := found.gap) is None else {
+    return outcome.model_copy(update={"to_pooled": {} if (gap := outcome.gap) is None else {
         name: getattr(gap, name) for name in ("mean", "low", "high", "p", "pairs")}})
 
 
@@ -119,10 +119,10 @@ def machine() -> dict[str, str]:
             "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def write(found: Sequence[Outcome], out: Path) -> list[Path]:
+def write(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
     """Write each result into a folder, and return the files. Raises ConfigError where that cannot be done."""
-    paths = [out / each.file for each in found]
-    for path, each in zip(paths, found):
+    paths = [out / each.file for each in outcomes]
+    for path, each in zip(paths, outcomes):
         write_json(path, each.model_dump(mode="json"), error=ConfigError)
     return paths
 
@@ -130,9 +130,9 @@ def write(found: Sequence[Outcome], out: Path) -> list[Path]:
 def read(path: Path) -> Outcome:
     """Return the result of a file. Raises ConfigError where it cannot be read or something in it is wrong."""
     try:
-        found = validated(Outcome, json.loads(read_text(path, "the result", ConfigError, LARGEST)))
+        outcome = validated(Outcome, json.loads(read_text(path, "the result", ConfigError, LARGEST)))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"the result {path}: {error}") from None
-    if len(found.scores) < len(found.trials):
+    if len(outcome.scores) < len(outcome.trials):
         raise ConfigError(f"the result {path} has two trials of one fold and seed: keep one")
-    return found
+    return outcome

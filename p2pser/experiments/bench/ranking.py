@@ -55,7 +55,7 @@ def read(paths: Iterable[Path]) -> tuple[dict[str, dict[str, Outcome]], list[str
     A folder's results are its JSON files and those in the folders directly below it. Raises ConfigError where there is
     no result, or a file that is named by itself is none.
     """
-    found: dict[str, dict[str, Outcome]] = {}
+    outcomes: dict[str, dict[str, Outcome]] = {}
     notes: list[str] = []
     for path, named in _files(paths):
         try:
@@ -69,12 +69,12 @@ def read(paths: Iterable[Path]) -> tuple[dict[str, dict[str, Outcome]], list[str
         if why:
             notes.append(f"{path} does not count: {why}")
             continue
-        others = found.setdefault(own.bench, {})
+        others = outcomes.setdefault(own.bench, {})
         others[own.scheme if own.scheme not in others else f"{own.scheme} ({path})"] = own
-    if not found:
+    if not outcomes:
         raise ConfigError("; ".join(notes) if notes else
                           "there is no result there: name files or folders that p2pser bench run has written")
-    return found, notes
+    return outcomes, notes
 
 
 def _files(paths: Iterable[Path]) -> list[tuple[Path, bool]]:

@@ -60,7 +60,7 @@ def cells(grid: Grid, out: Path, *, progress: bool = False) -> list[Cell]:
 
     Raises ConfigError, TopologyError, CorpusError where anything in the grid does not fit.
     """
-    found = []
+    planned = []
     for corpus in grid.corpora:
         for partition in grid.partitions:
             config = grid.config(corpus, partition)
@@ -73,10 +73,10 @@ def cells(grid: Grid, out: Path, *, progress: bool = False) -> list[Cell]:
                     for topology in topologies:
                         conditions.require(config, topology)
                     place = Place(corpus, partition, peers, fault)
-                    found.append(Cell(place, replace(
+                    planned.append(Cell(place, replace(
                         base, conditions=conditions, out=out / TRIALS / folder(place),
                         kinds=base.kinds if fault == UNDISTURBED else ("gossip",))))
-    return sorted(found, key=lambda cell: cell.place.fault != UNDISTURBED)
+    return sorted(planned, key=lambda cell: cell.place.fault != UNDISTURBED)
 
 
 def folder(place: Place) -> str:
@@ -90,33 +90,33 @@ def run(cells: list[Cell], *, processes: int | str | None = None, progress: bool
     Each finished trial is a file at once: an interrupted or killed run loses only the trials that it had begun. A trial
     with faults takes what its scheme chose on inner folds without them.
     """
-    found: dict[Place, Results] = {}
+    results: dict[Place, Results] = {}
     with progress_bar("trials", sum(cell.number for cell in cells), wanted=progress) as bar:
         def done(cell: Cell) -> Callable[[Job, bool], None]:
             return lambda job, stored: bar.advance(text=f"{cell.place}, {job}")
 
         for cell in cells:
-            found[cell.place] = pool.run(_with_choice(cell, found), processes=processes, done=done(cell))
-    return found
+            results[cell.place] = pool.run(_with_choice(cell, results), processes=processes, done=done(cell))
+    return results
 
 
 def known(cells: list[Cell]) -> dict[Place, Results]:
     """Return the results of the trials that are finished, without computing any."""
-    found: dict[Place, Results] = {}
+    results: dict[Place, Results] = {}
     for cell in cells:
-        found[cell.place] = pool.known(_with_choice(cell, found))
-    return found
+        results[cell.place] = pool.known(_with_choice(cell, results))
+    return results
 
 
 def missing(cells: list[Cell]) -> dict[Place, int]:
     """Return how many trials of each place are not finished; what depends on a choice that is still open is not."""
-    found = known(cells)
-    return {cell.place: cell.number - len(found[cell.place].outer)
-            - (len(found[cell.place].inner) if cell.number > len(cell.plan.jobs()) else 0) for cell in cells}
+    results = known(cells)
+    return {cell.place: cell.number - len(results[cell.place].outer)
+            - (len(results[cell.place].inner) if cell.number > len(cell.plan.jobs()) else 0) for cell in cells}
 
 
-def _with_choice(cell: Cell, found: dict[Place, Results]) -> Plan:
-    base = found.get(cell.place.undisturbed)
+def _with_choice(cell: Cell, results: dict[Place, Results]) -> Plan:
+    base = results.get(cell.place.undisturbed)
     return cell.plan if base is None else replace(cell.plan, chosen=base.plan.chosen)
 
 

@@ -74,12 +74,12 @@ def compare_grid(grid: Grid, out: Path, *, processes: int | str | None = None, p
         grid_cells.run(planned, processes=processes, progress=progress)
     except KeyboardInterrupt:
         interrupted = True
-    found = grid_cells.known(planned)
-    if not any(results.outer for results in found.values()):
+    by_place = grid_cells.known(planned)
+    if not any(results.outer for results in by_place.values()):
         if interrupted:
             raise KeyboardInterrupt
         raise P2PSERError("no trial of the grid is finished")
-    notes = dict.fromkeys(note for results in found.values() for document in results.outer.values()
+    notes = dict.fromkeys(note for results in by_place.values() for document in results.outer.values()
                           for note in document["notes"])
-    return GridComparison(grid, planned, tables(found), sum(grid_cells.missing(planned).values()) if interrupted else 0,
-                          interrupted, list(notes))
+    missing = sum(grid_cells.missing(planned).values()) if interrupted else 0
+    return GridComparison(grid, planned, tables(by_place), missing, interrupted, list(notes))

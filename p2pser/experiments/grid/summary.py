@@ -144,7 +144,7 @@ class Summary:
         costs = {scheme: value for scheme in self.schemes(place)
                  if (value := mean_known(row["bytes_per_peer"] for row in self.trials[place][scheme])) is not None}
         standing = standings(costs, self.contrasts(place))
-        found = []
+        figures = []
         for scheme, rows in self.trials[place].items():
             def average(column: str, rows: list[Row] = rows) -> float | None:
                 return mean_known(row[column] for row in rows)
@@ -155,7 +155,7 @@ class Summary:
             to_pooled, to_pooled_steps, over_local = (
                 contrast(scheme, other, scores) if other in scores and scheme != other else None
                 for other in COMPARED.values())
-            found.append(SchemeFigures(
+            figures.append(SchemeFigures(
                 place, rows[0]["kind"], scheme, rows[0]["topology"], rows[0]["algorithm"], len(rows),
                 float(np.mean([row["uar"] for row in rows])), average("uar_mean_peer"), average("uar_worst_peer"),
                 to_pooled, to_pooled_steps, over_local,
@@ -163,7 +163,7 @@ class Summary:
                 reached, None if reached is None else self.mean_curve(place, scheme, "bytes_per_peer")[reached - 1],
                 lost, lost / deaths if lost is not None and deaths else None, standing.get(scheme),
                 {name: average(name) for name in FACTS}))
-        return found
+        return figures
 
     def _reached(self, place: Place, scheme: str) -> int | None:
         pooled = self.pooled(place)
@@ -195,8 +195,8 @@ def _grouped(rows: Iterable[Row]) -> Groups:
 def contrast_rows(pairs: Mapping[Place, Mapping[tuple[str, str], Contrast]]) -> list[Row]:
     """Return a row for each pair of schemes at each place, once."""
     rows, seen = [], set()
-    for place, found in pairs.items():
-        for (ours, theirs), each in found.items():
+    for place, by_pair in pairs.items():
+        for (ours, theirs), each in by_pair.items():
             if (place, theirs, ours) not in seen:
                 seen.add((place, ours, theirs))
                 rows.append({**vars(place), **vars(each)})

@@ -48,10 +48,10 @@ class Tables:
         return frame(rows)
 
 
-def tables(found: Mapping[Place, Results]) -> Tables:
+def tables(by_place: Mapping[Place, Results]) -> Tables:
     """Return the tables of the results of a grid's places, whatever is missing."""
     made = Tables([], [], [])
-    for place, results in found.items():
+    for place, results in by_place.items():
         for job, document in results.outer.items():
             where = _where(place, job, results.plan)
             made.trials.append({**where, **_trial(job, document, results.plan)})
@@ -127,12 +127,12 @@ def graph_facts(topology: Topology | None) -> Row:
 
 def _rounds(document: Document) -> Iterator[Row]:
     """Yield the rounds, and after them the exchanges of the final consensus, which have a distance only."""
-    one = len(document["predicted"]) == 1
+    single = len(document["predicted"]) == 1
     history = document.get("history") or []
     for entry in history:
         uar = entry["uar"]
         yield {"phase": "training", "round": entry["round"], "loss": entry["loss"],
-               "uar": uar["consensus" if one else "mean"], "uar_mean_peer": uar["mean"],
+               "uar": uar["consensus" if single else "mean"], "uar_mean_peer": uar["mean"],
                "uar_worst_peer": uar["worst"], "distance": entry["distance"], "bytes_per_peer": entry["bytes"],
                "seconds": entry["seconds"]}
     for exchange, distance in enumerate((document.get("final") or {}).get("distances", [])):

@@ -112,8 +112,8 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 def contrasts(scores: Mapping[str, Scores]) -> dict[tuple[str, str], Contrast]:
     """Return the corrected contrast of each pair of schemes, under both orders."""
-    found = [contrast(ours, theirs, scores) for ours, theirs in combinations(scores, 2)]
-    known = [each for each in found if each is not None]
+    each_pair = [contrast(ours, theirs, scores) for ours, theirs in combinations(scores, 2)]
+    known = [each for each in each_pair if each is not None]
     both: dict[tuple[str, str], Contrast] = {}
     for each, corrected in zip(known, holm([each.p for each in known])):
         low, high = (None if each.high is None else -each.high), (None if each.low is None else -each.low)
@@ -130,12 +130,12 @@ def standings(costs: Mapping[str, float], pairs: Mapping[tuple[str, str], Contra
     significantly better than each scheme that costs less. Otherwise it is ``tied``: it costs more, and its difference
     to a cheaper one is within noise.
     """
-    found: dict[str, Standing] = {}
+    by_scheme: dict[str, Standing] = {}
     for scheme, cost in costs.items():
         others = [other for other in costs if other != scheme and (other, scheme) in pairs]
         worse = any(costs[other] <= cost and pairs[other, scheme].significant and pairs[other, scheme].mean > 0
                     for other in others)
         cheaper = [pairs[scheme, other] for other in others if costs[other] < cost]
-        found[scheme] = "dominated" if worse else \
+        by_scheme[scheme] = "dominated" if worse else \
             "front" if all(each.significant and each.mean > 0 for each in cheaper) else "tied"
-    return found
+    return by_scheme

@@ -149,7 +149,7 @@ def _groups(figures: Mapping[str, Any]) -> tuple[str, str, str, str]:
     if gender is None:
         return "-", "-", "-", low
     women, men = (f"{gender[name]['uar']:.3f}{_over(gender[name], gender[name]['interval'])}" for name in "fm")
-    fewest = min((gender[name] for name in "fm"), key=lambda one: int(one["speakers"]))
+    fewest = min((gender[name] for name in "fm"), key=lambda group: int(group["speakers"]))
     return women, men, f"{gender['gap']:+.3f}{_over(fewest, gender['gap_interval'], '+')}", low
 
 
@@ -162,19 +162,19 @@ def of_coverage(schemes: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     """Return how often each scheme's sets of emotions hold the right one: over all speakers by level, and by group."""
     known = {scheme: figures["coverage"] for scheme, figures in schemes.items() if figures.get("coverage")}
     rows: list[tuple[str, ...]] = [
-        (scheme if place == 0 else "", f"{100 * float(level):g} %", _covered(one), f"{one['size']:.2f}",
-         f"{one['one']:.2f}", f"{one['unsure']:.2f}", _number(one["right_answered"]))
-        for scheme, found in known.items() for place, (level, one) in enumerate(found["levels"].items())]
+        (scheme if place == 0 else "", f"{100 * float(level):g} %", _covered(facts), f"{facts['size']:.2f}",
+         f"{facts['one']:.2f}", f"{facts['unsure']:.2f}", _number(facts["right_answered"]))
+        for scheme, coverage in known.items() for place, (level, facts) in enumerate(coverage["levels"].items())]
     groups: list[tuple[str, ...]] = [
-        (scheme, name, f"{group} ({one['speakers']})", _covered(one)) for scheme, found in known.items()
-        for name, each in found["groups"].items() for group, one in each.items()]
+        (scheme, name, f"{group} ({facts['speakers']})", _covered(facts)) for scheme, coverage in known.items()
+        for name, each in coverage["groups"].items() for group, facts in each.items()]
     return [Table("sets of emotions on new speakers", ("", "level", "hold the right one", "emotions", "one",
                                                        "not sure", "accuracy of the others"), rows),
             Table("sets at 90 % by group", ("", "", "group (speakers)", "hold the right one"), groups)]
 
 
-def _covered(one: Mapping[str, Any]) -> str:
-    return f"{one['covered']:.3f}{_over(one, one['interval'])}"
+def _covered(facts: Mapping[str, Any]) -> str:
+    return f"{facts['covered']:.3f}{_over(facts, facts['interval'])}"
 
 
 def _chances(figures: Mapping[str, Any]) -> tuple[str, ...]:

@@ -42,9 +42,9 @@ def text_rows(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def legend(matrix: Matrix) -> str:
     """Return what the table's reader needs to know, in a few lines."""
-    tested = "; ".join(f"{name}: {found.clips} clips of {found.speakers} speakers in {found.tested_folds} of "
-                       f"{found.folds} folds, chance {found.chance:.3f}, majority {found.majority:.3f}"
-                       for name, found in matrix.corpora.items())
+    tested = "; ".join(f"{name}: {corpus.clips} clips of {corpus.speakers} speakers in {corpus.tested_folds} of "
+                       f"{corpus.folds} folds, chance {corpus.chance:.3f}, majority {corpus.majority:.3f}"
+                       for name, corpus in matrix.corpora.items())
     merges = "".join(f", {a} counts as {b}" for a, b in matrix.map.items())
     return "\n".join([
         f"emotions: {', '.join(matrix.labels)}{merges}. Tested: {tested}.",
@@ -72,7 +72,7 @@ def matrix_picture(path: Path, matrix: Matrix) -> None:
     figure = new_figure(2.6 + 1.35 * len(columns), 1.6 + 0.55 * len(rows))
     axes = figure.subplots()
     values = np.array([[cell.uar for cell in line] for line in cells])
-    chance = np.array([found.chance for found in matrix.corpora.values()])
+    chance = np.array([corpus.chance for corpus in matrix.corpora.values()])
     axes.imshow((values - chance) / (1 - chance), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         sd = cells[row][column].uar_sd

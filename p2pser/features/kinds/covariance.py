@@ -67,7 +67,7 @@ class Covariance(FeatureKind):
         names = []
         for group, units in self._units().items():
             copies = [*units, *(f"{name}@{1000 * HOP * lag:.0f}ms" for lag in LAGS for name in units)]
-            names += [f"covariance.{group}.{one}.{other}" for k, one in enumerate(copies) for other in copies[k:]]
+            names += [f"covariance.{group}.{first}.{second}" for k, first in enumerate(copies) for second in copies[k:]]
         return names
 
     def _units(self) -> dict[str, dict[str, float]]:

@@ -35,8 +35,8 @@ class Sentences(FeatureKind):
 
     def read(self, text: str) -> Array:
         """Return the features of a transcript; zeros where it holds no character that can be read."""
-        found: Array = self.read_all([text])[0]
-        return found
+        features: Array = self.read_all([text])[0]
+        return features
 
     def read_all(self, texts: Sequence[str]) -> Array:
         """Return the features (n, 1 + D) of n transcripts. Raises ConfigError where the encoder is not available."""

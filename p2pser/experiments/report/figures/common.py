@@ -59,8 +59,8 @@ class Look:
     def levels(self) -> dict[str, float]:
         """The mean UAR of each baseline."""
         scores = self.summary.scores(self.place.undisturbed)
-        found = {name: mean_known(own.values()) for name, own in scores.items() if name in MODELS}
-        return {name: value for name, value in found.items() if value is not None}
+        means = {name: mean_known(own.values()) for name, own in scores.items() if name in MODELS}
+        return {name: value for name, value in means.items() if value is not None}
 
 
 def panels(number: int, *, height: float = 2.6, width: float = 3.0, columns: int = COLUMNS,
