@@ -88,8 +88,8 @@ def pull(repo: str, out: Path, *, revision: str | None = None, encoder: str | No
     if out.exists():
         raise ModelError(f"{out} exists already; remove it, or write the model elsewhere")
     with _in_words(repo, revision):
-        told = api.model_info(repo, revision=revision, files_metadata=True)
-    there = {each.rfilename: each for each in told.siblings or () if each.rfilename in FILES}
+        info = api.model_info(repo, revision=revision, files_metadata=True)
+    there = {each.rfilename: each for each in info.siblings or () if each.rfilename in FILES}
     if CARD not in there or len(there) < 2:
         raise ModelError(f"{repo} holds no model of p2pser: it lacks {CARD if CARD not in there else WEIGHTS}")
     for name, each in there.items():
@@ -100,7 +100,7 @@ def pull(repo: str, out: Path, *, revision: str | None = None, encoder: str | No
         with new_folder(out) as folder:
             for name, each in there.items():
                 with _in_words(repo, revision):
-                    got = api.hf_hub_download(repo, name, revision=told.sha)
+                    got = api.hf_hub_download(repo, name, revision=info.sha)
                 shutil.copyfile(got, folder / name)
                 _require_digest(folder / name, each, repo)
             try:
@@ -109,7 +109,7 @@ def pull(repo: str, out: Path, *, revision: str | None = None, encoder: str | No
                 raise ModelError(str(error).replace(str(folder), repo)) from None
     except OSError as error:
         raise ModelError(f"cannot write the model {out}: {error.strerror or error}") from None
-    return Stored(repo, str(told.sha), card)
+    return Stored(repo, str(info.sha), card)
 
 
 def _library() -> Any:
@@ -120,18 +120,18 @@ def _library() -> Any:
     return huggingface_hub
 
 
-def _require_digest(path: Path, told: Any, repo: str) -> None:
+def _require_digest(path: Path, entry: Any, repo: str) -> None:
     """Raise ModelError where a file has another digest than the hub says: large files go by SHA-256, others by git's
     digest.
     """
-    large = getattr(told, "lfs", None)
+    large = getattr(entry, "lfs", None)
     begin = b"" if large else f"blob {path.stat().st_size}\0".encode()
     digest = hashlib.sha256() if large else hashlib.sha1(begin, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    expected = large.sha256 if large else told.blob_id
-    if path.stat().st_size != told.size or digest.hexdigest() != expected:
+    expected = large.sha256 if large else entry.blob_id
+    if path.stat().st_size != entry.size or digest.hexdigest() != expected:
         raise ModelError(f"{path.name} of {repo} arrived damaged: its digest is not the hub's; remove it from Hugging "
                          "Face's cache, and call this again")
 

@@ -73,13 +73,13 @@ def require_results(results: Any) -> None:
 
 def _corpora(card: Card) -> dict[str, About | None]:
     """Return the corpora that a model was trained on by name, with what is known of each."""
-    origin, found = card.corpus, {}
+    origin, known = card.corpus, {}
     for name in origin.train or tuple(origin.corpora) or (origin.name,):
         try:
-            found[name] = CORPORA[name.partition(":")[0]].about
+            known[name] = CORPORA[name.partition(":")[0]].about
         except (P2PSERError, KeyError, AttributeError):
-            found[name] = None
-    return found
+            known[name] = None
+    return known
 
 
 def _body(card: Card, repo: str, results: Mapping[str, Any] | None, light: bool) -> Iterator[str]:

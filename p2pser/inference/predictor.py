@@ -123,11 +123,12 @@ class Predictor:
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
         given = sources(recordings)
-        said = transcripts(given, recordings) if texts is None else [texts] if isinstance(texts, str) else list(texts)
-        if len(said) != len(given):
-            raise CorpusError(f"there are {len(said)} texts for {len(given)} recordings: give one for each, '' where "
-                              "it is not known")
-        answers = Predictions(self.each(given, own, errors, together=together, texts=said))
+        sentences = (transcripts(given, recordings) if texts is None else
+                     [texts] if isinstance(texts, str) else list(texts))
+        if len(sentences) != len(given):
+            raise CorpusError(f"there are {len(sentences)} texts for {len(given)} recordings: give one for each, '' "
+                              "where it is not known")
+        answers = Predictions(self.each(given, own, errors, together=together, texts=sentences))
         for remark in self.remarks:
             if remark.startswith(SHIFTED):
                 warnings.warn(remark, stacklevel=2)

@@ -55,9 +55,9 @@ class Names:
                                                    name=f"p2pser-name-{host}")
             with contextlib.suppress(RuntimeError):  # no thread can be started: a later call tries again
                 self._threads[host].start()
-        found = self._found.get(host)
-        return None if found is None else replace(contact, address=f"tcp://{found}:{address.rpartition(':')[2]}",
-                                                  ipv6="[" in found)
+        ip = self._found.get(host)
+        return None if ip is None else replace(contact, address=f"tcp://{ip}:{address.rpartition(':')[2]}",
+                                               ipv6="[" in ip)
 
     def problem(self, contact: Contact) -> str | None:
         """Return a sentence on why the last lookup of a contact's name has failed; None if it has not."""

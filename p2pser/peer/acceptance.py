@@ -36,7 +36,7 @@ class Site:
     sentences: tuple[str, ...]
 
 
-def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Site:
+def site_of(invited: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Site:
     """Return this site as an invitation describes it; nothing is written.
 
     folder : for the site's files. data : its recordings, or ``none``. own : its settings, ``section.field=value``; none
@@ -44,12 +44,12 @@ def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Si
 
     Raises ConfigError where a setting is wrong.
     """
-    common = one.config()
+    common = invited.config()
     relays = str(data) == NO_CLIPS
     place = {"corpus.name": NO_CLIPS if relays else "auto",
              **({} if relays else {"corpus.data": str(expanded(data).absolute())}),
              "corpus.partition": "own", "corpus.split": "none", "network.secret_key": str(folder / SITE_KEY),
-             "network.author": one.by, "peer.out": str(folder / "runs")}
+             "network.author": invited.by, "peer.out": str(folder / "runs")}
     config = common.with_settings([*(f"{name}={as_yaml(value)}" for name, value in place.items()), *own])
     shared = config.shared()
     for name, value in common.shared().items():
@@ -58,16 +58,16 @@ def site_of(one: Invitation, folder: Path, data: Path, own: Sequence[str]) -> Si
                               f"{value!r}; ask its author to change it for all")
     # The topology once all sites have replied: each peer has a key.
     keyed = make().public
-    topology = replace(one.graph(), peers={i: PeerEntry(key=keyed) for i in range(len(one.sites))})
+    topology = replace(invited.graph(), peers={i: PeerEntry(key=keyed) for i in range(len(invited.sites))})
     chosen, instead = by_mode(config, topology)
     algorithm = create(chosen.gossip.algorithm, chosen.gossip.parameters, chosen, topology)
-    neighbours = ", ".join(f"{one.sites[j]} (peer {j})" for j in topology.neighbours(one.peer))
+    neighbours = ", ".join(f"{invited.sites[j]} (peer {j})" for j in topology.neighbours(invited.peer))
     sentences = (f"{chosen.training.rounds} rounds with {neighbours}",
                  what_neighbours_learn(algorithm, topology, instead))
-    return Site(folder, config, tuple(recordings(config, topology, one.peer)), sentences)
+    return Site(folder, config, tuple(recordings(config, topology, invited.peer)), sentences)
 
 
-def accept(one: Invitation, site: Site, address: str | None, listen: str | None) -> dict[str, Any]:
+def accept(invited: Invitation, site: Site, address: str | None, listen: str | None) -> dict[str, Any]:
     """Write the site's key, run file and reply; return the reply. An existing key stays.
 
     address : where neighbours dial the site; None: that of its previous reply, else this machine's.
@@ -75,11 +75,11 @@ def accept(one: Invitation, site: Site, address: str | None, listen: str | None)
     Raises ConfigError where an address is invalid, the folder belongs to another invitation, or it cannot be written.
     """
     key = site.folder / SITE_KEY
-    before = _reply_before(one, site.folder)
+    before = _reply_before(invited, site.folder)
     pair = read_secret_key(key) if key.exists() else make()
     if address is None and before is not None:
         address, listen = before.address, listen or before.listen
-    reply = invitation.reply_to(one, pair, address or _own_address(site.config, one.peer), listen)
+    reply = invitation.reply_to(invited, pair, address or _own_address(site.config, invited.peer), listen)
     if not key.exists():
         write_key_pair(key, pair)
     try:
@@ -88,16 +88,17 @@ def accept(one: Invitation, site: Site, address: str | None, listen: str | None)
     except OSError as error:
         raise ConfigError(f"cannot write to {site.folder}: {error.strerror}; choose another --out") from None
     invitation.write(site.folder / invitation.REPLY, reply,
-                     f"p2pser: the reply of {one.site} (peer {one.peer}) to the invitation to the run {one.run}.\n"
+                     f"p2pser: the reply of {invited.site} (peer {invited.peer}) to the invitation to the run "
+                     f"{invited.run}.\n"
                      "Next, at its author: p2pser topology assemble FOLDER REPLY...", overwrite=True)
     return reply
 
 
-def _reply_before(one: Invitation, folder: Path) -> Reply | None:
+def _reply_before(invited: Invitation, folder: Path) -> Reply | None:
     """Return the site's previous reply to this invitation; None where there is none."""
     path = folder / invitation.REPLY
     before = invitation.read_reply(path) if path.exists() else None
-    if before is not None and before.code != one.code:
+    if before is not None and before.code != invited.code:
         raise ConfigError(f"{folder} belongs to another invitation: choose another folder (--out)")
     return before
 

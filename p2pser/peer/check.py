@@ -145,9 +145,9 @@ class _Check:
         measured = f"round-trip time {rtt * 1e3:.2f} ms" if rtt is not None else "no answer to a PING"
         measured += f", {rate:.1f} MB/s" if rate is not None else ""
         also = "; it only checks too" if answer.hello.role == "check" else ""
-        found = None if contact.address is None else look(contact.address)
-        if found is not None and found.reach is not Reach.PEER:
-            also += f"; it dials us, and we cannot dial it ({found.reach.value}): one way is enough"
+        outcome = None if contact.address is None else look(contact.address)
+        if outcome is not None and outcome.reach is not Reach.PEER:
+            also += f"; it dials us, and we cannot dial it ({outcome.reach.value}): one way is enough"
         state = "fits" if rtt is not None else "no answer"
         return {**line, "fits": rtt is not None, "state": state, "rtt_ms": rtt and rtt * 1e3, "rate_mb_s": rate,
                 "sentence": f"peer {j} {at}: {state}, {measured}{also}"}
@@ -190,7 +190,7 @@ def _unheard(contact: Contact, silent: str) -> dict[str, Any]:
     if contact.address is None:
         return {**line, "state": "dials us", "sentence":
                 f"peer {contact.peer} cannot be dialled, it dials us: check from its side, or at the same time"}
-    found = look(contact.address)
-    state = "no connection" if found.reach is Reach.PEER else found.reach.value
+    outcome = look(contact.address)
+    state = "no connection" if outcome.reach is Reach.PEER else outcome.reach.value
     return {**line, "state": state, "sentence":
-            f"peer {contact.peer} at {contact.address}: no answer: {state}: {found.sentence or silent}"}
+            f"peer {contact.peer} at {contact.address}: no answer: {state}: {outcome.sentence or silent}"}

@@ -37,7 +37,7 @@ class Disk:
 
         Raises P2PSERError where it still does after ``PATIENCE`` seconds.
         """
-        until, said = None, ""
+        until, last_reason = None, ""
         while True:
             try:
                 do()
@@ -45,7 +45,7 @@ class Disk:
                 reason = _reason(error, path, size)
             else:
                 self.waits = False
-                if said:
+                if last_reason:
                     self._reporter.tell("written", f"peer {self._me} has written {what} at {path}", path=str(path))
                 return
             self.waits = True
@@ -55,8 +55,8 @@ class Disk:
                 raise P2PSERError(f"peer {self._me} could not write {what} at {path} for {PATIENCE:g} s: {reason}; "
                                   "make room there and start it again with the same command: it goes on from what it "
                                   "has kept, or takes the model from a neighbour that has finished")
-            if reason != said:
-                said = reason
+            if reason != last_reason:
+                last_reason = reason
                 self._reporter.tell("unwritten", f"peer {self._me} cannot write {what} at {path}: {reason}; it tries "
                                     f"again for {until - now:.0f} s: make room there", path=str(path), reason=reason)
             self._pause(min(RETRY, until - now))

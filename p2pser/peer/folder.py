@@ -255,7 +255,8 @@ class PeerFolder:
         if done and config.privacy.epsilon is not None:
             # The budget counts all rounds with the present noise, so the rounds done must have had the same.
             first = config.with_settings(f"{field}={json.dumps(before[field])}" for field in (ROUNDS, EPSILON, NOISE))
-            then, now = (budget.noise for one in (first, config) if (budget := Budget.of(one, self._size)) is not None)
+            then, now = (budget.noise for settings in (first, config)
+                         if (budget := Budget.of(settings, self._size)) is not None)
             if then != now:
                 raise ConfigError(f"the {done} rounds that {self.path} has done had the noise {then:.4g}, and with "
                                   f"these settings it would be {now:.4g}: set privacy.noise={then!r} at all peers "

@@ -202,10 +202,10 @@ class Handover:
     def _together(self) -> list[int]:
         """Return the largest group of senders that have handed over equal models."""
         def near(i: int, j: int) -> bool:
-            one, other = self._received[i], self._received[j]
-            if not (one.final.converged and other.final.converged):
-                return one.final.converged == other.final.converged  # each keeps a model of its own
-            return one.row.shape == other.row.shape and relative_norm(one.row, other.row) <= self._agreement
+            first, second = self._received[i], self._received[j]
+            if not (first.final.converged and second.final.converged):
+                return first.final.converged == second.final.converged  # each keeps a model of its own
+            return first.row.shape == second.row.shape and relative_norm(first.row, second.row) <= self._agreement
 
         groups = [[j for j in sorted(self._received) if near(i, j)] for i in sorted(self._received)]
         return max(groups, key=len)

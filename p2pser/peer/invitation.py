@@ -189,8 +189,8 @@ def invitations(config: Config, topology: Topology, sites: Sequence[str], keys: 
                 "topology": _graph(topology)}
     made = [signed({**document, "peer": peer, "code": secrets.token_hex(16)}, raw_key(keys.secret))
             for peer in range(len(sites))]
-    for one in made:
-        _checked(Invitation, one, "the invitation")
+    for entry in made:
+        _checked(Invitation, entry, "the invitation")
     return made
 
 
@@ -235,10 +235,10 @@ def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]
     Raises ConfigError where a reply is missing, a site has sent two that differ, or a reply is to another invitation.
     """
     first = invited[0]
-    if [one.peer for one in invited] != list(range(len(first.sites))):
+    if [invitation.peer for invitation in invited] != list(range(len(first.sites))):
         raise ConfigError(f"these are {len(invited)} invitations to a run of {len(first.sites)} sites: give the folder "
                           "as p2pser invite made it")
-    codes = {one.code: one for one in invited}
+    codes = {invitation.code: invitation for invitation in invited}
     by_peer: dict[int, tuple[str, Reply]] = {}
     for where, reply in replies:
         answered = codes.get(reply.code)
@@ -252,9 +252,9 @@ def assembled(invited: Sequence[Invitation], replies: Sequence[tuple[str, Reply]
         if other.entry() != reply.entry():
             raise ConfigError(f"{before} and {where} are two different replies of {answered.site} (peer {reply.peer}): "
                               "ask the site which one counts, and leave the other out")
-    missing = [one for one in invited if one.peer not in by_peer]
+    missing = [invitation for invitation in invited if invitation.peer not in by_peer]
     if missing:
-        names = ", ".join(f"{one.site} (peer {one.peer})" for one in missing)
+        names = ", ".join(f"{invitation.site} (peer {invitation.peer})" for invitation in missing)
         raise ConfigError(f"{len(by_peer)} of {len(invited)} sites have replied; missing: {names}; remind them, and "
                           "give all replies together")
     document = {"name": first.run, **first.topology,
@@ -290,11 +290,11 @@ def read_invitation(path: Path, today: date | None = None) -> Invitation:
 
     Raises ConfigError, in one sentence, for any other file.
     """
-    one = _read(Invitation, path, "the invitation")
-    if today is not None and today > date.fromisoformat(one.expires):
-        raise ConfigError(f"the invitation {path} could be accepted until {one.expires}: ask its author for a new one "
-                          f"(or set this machine's clock, which says {today})")
-    return one
+    invitation = _read(Invitation, path, "the invitation")
+    if today is not None and today > date.fromisoformat(invitation.expires):
+        raise ConfigError(f"the invitation {path} could be accepted until {invitation.expires}: ask its author for a "
+                          f"new one (or set this machine's clock, which says {today})")
+    return invitation
 
 
 def read_reply(path: Path) -> Reply:
@@ -319,11 +319,11 @@ def _checked(form: type[F], document: Any, where: str) -> F:
     if author(document, where, ConfigError) is None:
         raise ConfigError(f"{where} is not signed: get it again from its author")
     try:
-        one = validated(form, document)
-        one.check()
+        value = validated(form, document)
+        value.check()
     except (ValueError, P2PSERError) as error:
         raise ConfigError(f"{where}: {in_one_line(error, 400)}") from None
-    return one
+    return value
 
 
 def write(path: Path, document: Mapping[str, Any], comment: str, *, overwrite: bool = False) -> None:

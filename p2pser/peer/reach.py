@@ -41,16 +41,16 @@ def look(address: str, timeout: float = CONNECT) -> Found:
     except (OSError, UnicodeError):
         return Found(Reach.NO_NAME, f"the name {host} is not known here: correct it in the topology file, or ask for "
                                     "an entry in the name service (DNS)")
-    found = Found(Reach.NOTHING)
+    outcome = Found(Reach.NOTHING)
     for family, kind, protocol, _, place in places:
         try:
             with socket.socket(family, kind, protocol) as link:
-                found = _dialled(link, place, host, port, timeout)
+                outcome = _dialled(link, place, host, port, timeout)
         except OSError as error:  # the address family is not supported, or no descriptor is free
-            found = Found(Reach.NOTHING, f"this machine cannot dial it: {error.strerror}")
-        if found.reach is Reach.PEER:
+            outcome = Found(Reach.NOTHING, f"this machine cannot dial it: {error.strerror}")
+        if outcome.reach is Reach.PEER:
             break
-    return found
+    return outcome
 
 
 def _dialled(link: socket.socket, place: tuple[object, ...], host: str, port: int, timeout: float) -> Found:

@@ -24,17 +24,17 @@ def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int
     watched : the observers of each peer. sums : whether the sums of the statistics came as they are.
     """
     groups = sorted(set(watched.values()))
-    found = [("sums", "statistics", _most(repeat(metropolis(topology.graph)), wire.exchanges[STATISTICS], groups)
+    leaks = [("sums", "statistics", _most(repeat(metropolis(topology.graph)), wire.exchanges[STATISTICS], groups)
               if sums else 0)]
     left = None if wire.numbers is None else _left(topology, groups)
-    found += [("rows", f"round {round + 1}", max(wire.direct(observers, round) for observers in groups)
+    leaks += [("rows", f"round {round + 1}", max(wire.direct(observers, round) for observers in groups)
                if left is None else left) for round in sorted(wire.rounds)]
     final = wire.exchanges.get(run.config.training.rounds + 1, 0)
-    found.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
+    leaks.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
                   if left is None else left))
     others = topology.size - min(map(len, groups))
     return [Attack(about, "linear algebra", seen).finding("other peers", value, np.nan, np.nan, 0, others, limit)
-            for about, seen, value in found]
+            for about, seen, value in leaks]
 
 
 def _left(topology: Topology, groups: list[tuple[int, ...]]) -> int:

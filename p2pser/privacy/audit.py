@@ -289,13 +289,13 @@ class _Run:
                 ) -> dict[str, NDArray[np.float64]]:
         """Return the scores of clips by attack."""
         known = labels >= 0
-        found = {"loss": np.where(known, membership.loss_scores(
+        scores = {"loss": np.where(known, membership.loss_scores(
             self.module, self.schema, view.start, view.update, features, np.where(known, labels, 0)), 0.0)}
         any_learner = next(iter(self._learners(dict(list(self.subjects.candidates.items())[:1])).values()))
         decay = membership.decayed(any_learner, view.start, seen - 1) - view.start
         space = membership.RowSpace.of(self.schema, view.update - decay, clips if view.own else 1 << 30) \
             if features.ndim == 2 and self._sees_first_layer else None
-        return found if space is None else {**found, "row space": space.scores(features)}
+        return scores if space is None else {**scores, "row space": space.scores(features)}
 
     def _as_trained(self, peer: int) -> NDArray[np.float32]:
         """Return the features of the clips that a peer did not train on, scaled as if it had."""

@@ -42,8 +42,8 @@ class Subjects:
 
     def group(self, about: str, peer: int) -> str:
         """Return the group of all speakers of a peer; empty where it is unknown or they differ."""
-        found = {self.groups[about].get(speaker, "") for speaker in self.speakers(peer)}
-        return found.pop() if len(found) == 1 else ""
+        groups = {self.groups[about].get(speaker, "") for speaker in self.speakers(peer)}
+        return groups.pop() if len(groups) == 1 else ""
 
     @cached_property
     def candidates(self) -> dict[str, Examples]:
@@ -74,24 +74,24 @@ def subjects(federation: Federation, seed: int) -> Subjects:
 
 def groups_of(corpus: Corpus) -> dict[str, dict[str, str]]:
     """Return, for each of ``GROUPINGS``, the group of each speaker of whom the corpus knows it."""
-    found: dict[str, dict[str, str]] = {about: {} for about in GROUPINGS}
+    groups: dict[str, dict[str, str]] = {about: {} for about in GROUPINGS}
     for clip in corpus.clips:
         age = clip.extra.get("age", "")
         known = {"sex": clip.gender, "language": clip.language,
                  "age": f"{int(age) // 20 * 20} to {int(age) // 20 * 20 + 19}" if age.isdecimal() else age}
         for about, group in known.items():
             if group:
-                found[about][clip.speaker] = group
-    return found
+                groups[about][clip.speaker] = group
+    return groups
 
 
 def by_speaker(several: Iterable[Examples]) -> dict[str, Examples]:
     """Return the clips of each speaker."""
-    found = {}
+    by_name = {}
     for examples in several:
         for speaker in sorted(set(examples.speakers)):
-            found[speaker] = examples.take(np.flatnonzero(np.array(examples.speakers) == speaker))
-    return found
+            by_name[speaker] = examples.take(np.flatnonzero(np.array(examples.speakers) == speaker))
+    return by_name
 
 
 @dataclass(frozen=True)

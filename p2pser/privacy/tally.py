@@ -36,18 +36,18 @@ class Tally:
 
     def findings(self, limits: LimitSettings) -> list[Finding]:
         """Return what was found, against these limits."""
-        found = list(self.exact)
+        findings = list(self.exact)
         for attack, groups in self.groups.items():
-            found += _groups(attack, groups, limits.sex if attack.about == "sex" else None)
+            findings += _groups(attack, groups, limits.sex if attack.about == "sex" else None)
         for attack, speakers in self.speakers.items():
-            found.append(_speakers(attack, speakers, limits.speaker))
+            findings.append(_speakers(attack, speakers, limits.speaker))
         for attack, members in self.members.items():
-            found += _members(attack, members, limits.membership)
+            findings += _members(attack, members, limits.membership)
         for attack, members in self.run_members.items():
-            found += _members(attack, members, None)
+            findings += _members(attack, members, None)
         for attack, shares in self.shares.items():
-            found += _shares(attack, shares, limits.labels)
-        return found
+            findings += _shares(attack, shares, limits.labels)
+        return findings
 
 
 def note(where: dict[Attack, dict[str, list[T]]], attack: Attack, target: str, outcome: T) -> None:

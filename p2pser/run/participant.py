@@ -184,8 +184,8 @@ class Cohort:
 
     def initial(self) -> Tensor:
         """Return the initial rows (B, D) float32 of the participants."""
-        return torch.stack([one.network.start if self.compact else self.whole.start * one.network.held
-                            for one in self.participants])
+        return torch.stack([participant.network.start if self.compact else self.whole.start * participant.network.held
+                            for participant in self.participants])
 
     # Statistics and local work ------------------------------------------------------------------------------
 
@@ -218,7 +218,8 @@ class Cohort:
         if self.federation.normalise == "public":
             statistics = public_statistics(self.config.features)
         self._statistics = statistics
-        self._work = LocalWork([self._learner(one, statistics, targets) for one in self.participants], report)
+        self._work = LocalWork([self._learner(participant, statistics, targets) for participant in self.participants],
+                               report)
         test = self.federation.test
         self._test = None if test is None else normalised(test, self.federation.normalise, self.statistics)
         return self._work
@@ -230,7 +231,7 @@ class Cohort:
         They are of all peers' clips if features are normalised by these. If features are normalised by speaker, they
         are of the hosted peers' clips: they only serve speakers who cannot be enrolled, so no other peer sends its own.
         """
-        own = [one.examples.features for one in self.participants if len(one.examples)]
+        own = [participant.examples.features for participant in self.participants if len(participant.examples)]
         if self.config.privacy.epsilon is not None:
             return self._statistics  # statistics of a peer's own clips would exceed the budget
         if self._statistics is None and self.federation.normalise == "speaker" and own:
@@ -264,20 +265,21 @@ class Cohort:
             raise LocalProtocolError("the cohort's local work is used before it is prepared")
         return self._work
 
-    def _learner(self, one: Participant, statistics: Statistics | None, targets: TargetStatistics | None) -> RowLearner:
-        how, features, common = self.federation.normalise, one.examples.features, statistics
+    def _learner(self, participant: Participant, statistics: Statistics | None, targets: TargetStatistics | None
+                 ) -> RowLearner:
+        examples, network = participant.examples, participant.network
+        how, features, common = self.federation.normalise, examples.features, statistics
         if how == "speaker" and len(features) and self.config.privacy.epsilon is None:
             # Of this peer's clips only: no peer sends its own. With a budget no speaker's clips may scale another's.
             statistics = from_sums(sums_of(features))
-        copies = normalised_copies(one.examples, how, statistics)
+        copies = normalised_copies(examples, how, statistics)
         if how == "speaker" and self.config.augment.unenrolled and statistics is not None and len(features):
             strange = (common or statistics).apply(features)[None]
             copies = strange if copies is None else np.concatenate([copies, strange])
-        own = learner(one.network.module, one.network.schema, self.config, one.examples,
-                      normalised(one.examples, how, statistics), self.federation.labels, peer=one.id, draws=self._draws,
-                      target_statistics=targets, training=self.training,
-                      copies=copies)
-        return own if self.compact or one.width == 1 else SubnetworkLearner(own, one.network, self.schema)
+        own = learner(network.module, network.schema, self.config, examples, normalised(examples, how, statistics),
+                      self.federation.labels, peer=participant.id, draws=self._draws, target_statistics=targets,
+                      training=self.training, copies=copies)
+        return own if self.compact or participant.width == 1 else SubnetworkLearner(own, network, self.schema)
 
     # Evaluation ---------------------------------------------------------------------------------------------
 

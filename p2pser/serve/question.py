@@ -61,13 +61,13 @@ class Question:
             except CorpusError as error:
                 answers[number] = {"error": str(error)}
         errors: list[tuple[Path, str]] = []
-        found = [most_probable(each.to_dict(), self.top_k) for each in predictor.each(
+        results = [most_probable(each.to_dict(), self.top_k) for each in predictor.each(
             wanted([body.recordings[number] for number in usable], left), errors=errors, together=body.several,
             texts=[body.texts[number] for number in usable])]
         for name, reason in errors:  # <recording 1>, …
             answers[usable[int(str(name)[len("<recording "):-1]) - 1]] = {"error": reason}
         for answer in answers:
-            answer.update({} if answer else found.pop(0))
+            answer.update({} if answer else results.pop(0))
         if body.several:
             return {"note": predictor.note(), "remarks": list(predictor.remarks), "predictions": answers}
         if "error" in answers[0]:

@@ -158,10 +158,10 @@ class _Simulator(Hooks):
 
     def _resumed(self) -> tuple[int, State | None]:
         """Return the round from which an interrupted run goes on, and the state at its start."""
-        found = None if self.keep is None else self.keep.found(self.config.training.rounds)
-        if found is None:
+        stored = None if self.keep is None else self.keep.found(self.config.training.rounds)
+        if stored is None:
             return 0, None
-        start, state, self.resumed = found
+        start, state, self.resumed = stored
         self.course.rounds[:] = [Round(**each) for each in self.resumed["rounds"]]
         self.mixer.breaks(start)  # deaths before the checkpoint: its state has them already
         return start, state

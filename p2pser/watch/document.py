@@ -69,9 +69,9 @@ class Observer:
         until = None if round is None else next((at for done, at in reversed(ends) if done <= round), None)
         run = now if until is None else self.look(until)
         return {"run": run.name, "state": state(run), "rounds": rounds(run), "headline": headline(run),
-                "live": any(one.state == RUNNING for one in now.peers), "seconds_left": seconds_left(run),
+                "live": any(view.state == RUNNING for view in now.peers), "seconds_left": seconds_left(run),
                 "moments": thinned([done for done, _ in ends]), "at": moment(run).isoformat(),
-                "peers": [_peer(one) for one in run.peers],
+                "peers": [_peer(view) for view in run.peers],
                 "curves": {name: _curve(run, of, peer) for name, of in CURVES.items()},
                 "events": [{"at": at.isoformat(), "peer": i, "problem": bad, "text": text}
                            for at, i, bad, text in events(run)]}
@@ -83,7 +83,7 @@ def moment(run: RunView) -> datetime:
     if state(run) == RUNNING:
         return at
     last = [when(line) for peer in run.peers for line in (*peer.metrics[-1:], *peer.history[-1:])]
-    return max((one for one in last if one is not None and one <= at), default=at)
+    return max((time for time in last if time is not None and time <= at), default=at)
 
 
 def moments(run: RunView) -> list[tuple[int, datetime]]:
@@ -134,7 +134,7 @@ def over_peers(run: RunView, of: Callable[[PeerView], Series]) -> list[Point]:
 
 
 def _curve(run: RunView, of: Callable[[PeerView], Series], peer: int | None) -> dict[str, Any]:
-    own = [thinned(of(one)) for one in run.peers if one.peer == peer]
+    own = [thinned(of(view)) for view in run.peers if view.peer == peer]
     return {"all": over_peers(run, of), "own": own[0] if own else []}
 
 
@@ -148,7 +148,7 @@ def state(run: RunView) -> str:
     states = [peer.state for peer in run.peers]
     if RUNNING in states:
         return RUNNING
-    return next((one for one in states if one not in (FINISHED, NOT_STARTED)), states[0])
+    return next((status for status in states if status not in (FINISHED, NOT_STARTED)), states[0])
 
 
 def seconds_left(run: RunView) -> float | None:
@@ -181,7 +181,7 @@ def events(run: RunView) -> list[tuple[datetime, int, bool, str]]:
     newest: list[tuple[datetime, int, Mapping[str, Any]]] = [
         (at, peer.peer, event) for peer in run.peers for event in peer.history[-EVENTS:]
         if (at := when(event)) is not None]
-    newest.sort(key=lambda one: one[:2])
+    newest.sort(key=lambda entry: entry[:2])
     return [(at, i, concerns(event), sentence(event)) for at, i, event in reversed(newest[-EVENTS:])]
 
 

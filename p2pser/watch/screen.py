@@ -92,8 +92,8 @@ class TerminalView(App[None]):
         self._say("headline", Text.assemble((run.name, "bold"), "  ", headline(run), "" if left is None else
                                             f"; about {duration(left)} left, then the consensus"))
         self._rows(run)
-        waiting = [f"peer {peer.peer} waits for, or goes on without: {told}"
-                   for peer in run.peers for told in waits(peer)]
+        waiting = [f"peer {peer.peer} waits for, or goes on without: {sentence}"
+                   for peer in run.peers for sentence in waits(peer)]
         self.query_one("#waiting").display = bool(waiting)
         self._say("waits", Text("\n".join(waiting)))
         for name, title in TITLES.items():

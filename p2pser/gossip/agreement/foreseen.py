@@ -76,29 +76,29 @@ class Foresight:
         within = max(tolerance, 32 * diameter * np.finfo(np.float64).eps.item())
         every, course = math.ceil(diameter / 2), self._course(rows, slem, share, worst)
         bounds: dict[int, float] = {}
-        found, at = None, 0
+        agreed_at, at = None, 0
         while at < max_exchanges:
             if at + int(furthest.min()) < max_exchanges and course.may_agree(at, within / diameter):
                 bounds[at] = diameter * course.worst(at)
                 if bounds[at] <= within:
-                    found = at
+                    agreed_at = at
                     break
             course.advance(min(at + every, max_exchanges))
             at += every
-        if found is None:
+        if agreed_at is None:
             last = (max_exchanges - 1 - furthest) // every * every
             bound = max(math.inf if k < 0 else bounds.get(k) or diameter * course.worst_before(k)
                         for k in np.unique(last).tolist())
             final = Consensus(course.rows(), bound, max_exchanges, (), False)
             return Foreseen(final, tuple(course.distances), np.full(len(furthest), max_exchanges))
-        exchanges = min(found + int(furthest.max()) + 2, max_exchanges)
-        ends = found + furthest  # the exchange in which each peer adopts its row
+        exchanges = min(agreed_at + int(furthest.max()) + 2, max_exchanges)
+        ends = agreed_at + furthest  # the exchange in which each peer adopts its row
         adopted = course.rows()
         all_end = bool((ends < max_exchanges).all())
         course.advance(exchanges, ends)
         if not all_end:
             adopted[torch.from_numpy(ends >= max_exchanges)] = course.rows()[torch.from_numpy(ends >= max_exchanges)]
-        return Foreseen(Consensus(adopted, bounds[found], exchanges, (), all_end), tuple(course.distances),
+        return Foreseen(Consensus(adopted, bounds[agreed_at], exchanges, (), all_end), tuple(course.distances),
                         np.minimum(ends + 2, exchanges))
 
     def _course(self, rows: Tensor, slem: float, share: Tensor | None, worst: Worst | None) -> _Course:

@@ -56,8 +56,8 @@ class RowSpace:
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return for each clip's features (n, F) the share of it that lies in the row space, from 0 to 1."""
         inputs = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
-        found: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / np.linalg.norm(inputs, axis=1)
-        return found
+        shares: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / np.linalg.norm(inputs, axis=1)
+        return shares
 
 
 def loss_scores(module: nn.Module, schema: Schema, start: Tensor, update: Tensor, features: NDArray[np.float32],

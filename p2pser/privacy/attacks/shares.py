@@ -18,9 +18,9 @@ def shares(schema: Schema, update: Tensor, classes: int) -> NDArray[np.float64] 
     if schema.entries[-1][1] != (classes,):
         return None
     bias = update[-classes:].numpy().astype(np.float64)
-    found = 1 / classes + bias / max(-classes * float(bias.min()), 1e-12)
-    found = np.maximum(found, 0.0)
-    total: NDArray[np.float64] = found / found.sum()
+    parts = 1 / classes + bias / max(-classes * float(bias.min()), 1e-12)
+    parts = np.maximum(parts, 0.0)
+    total: NDArray[np.float64] = parts / parts.sum()
     return total
 
 

@@ -28,8 +28,8 @@ def likeness(update: NDArray[np.float32], templates: NDArray[np.float32]) -> NDA
     centre = templates.mean(axis=0)
     ours, theirs = update - centre, templates - centre
     scale = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours)
-    found: NDArray[np.float64] = (theirs @ ours / np.maximum(scale, 1e-12)).astype(np.float64)
-    return found
+    cosines: NDArray[np.float64] = (theirs @ ours / np.maximum(scale, 1e-12)).astype(np.float64)
+    return cosines
 
 
 def nearest_group(scores: Mapping[str, float], groups: Mapping[str, str], without: Collection[str] = ()) -> str:
