@@ -132,7 +132,7 @@ if __name__ == "__main__":
         launcher.kill()
     assert len(children) == 2
     pause = threading.Event()
-    for _ in range(150):
+    for _ in range(600):
         if not any(map(_runs, children)):
             return
         pause.wait(0.1)

@@ -16,7 +16,7 @@ from p2pser.peer.launch import free_base_port
 from p2pser.peer.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 50.0
+PATIENCE = 250.0
 
 
 class Manager:

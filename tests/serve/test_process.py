@@ -26,7 +26,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.pages import listen
 from p2pser.cli.main import cli
 
-TIMEOUT = 55
+TIMEOUT = 250
 """Longest time of one thing on a busy machine [s]."""
 
 

@@ -13,7 +13,7 @@ from html import unescape
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-TIMEOUT = 55.0
+TIMEOUT = 250.0
 """Longest time of one look at a page on a busy machine [s]."""
 def chromium() -> str | None:
     """Return the path of Chromium; None where there is none."""
