@@ -5,6 +5,7 @@ The launcher itself does not import torch. Each child reports through a pipe, an
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -122,8 +123,9 @@ class LocalPeers:
         self._open.append(child)
 
     def kill(self, peer: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a peer's process."""
-        os.kill(self.pid(peer), number)
+        """Send a signal to a peer's process, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(peer), number)
 
     def pid(self, peer: int) -> int:
         """Return the process id of a peer."""

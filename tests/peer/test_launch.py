@@ -46,6 +46,7 @@ def test_peers_run_and_tell_until_they_are_gone(tmp_path: Path, clips: Path) -> 
     with LocalPeers(configured(tmp_path, clips), load("chain", peers=2)) as peers:
         pids = {peers.pid(0), peers.pid(1)}
         records = list(peers.records())
+        peers.kill(0, 0)  # no error, though it has ended
     assert len(pids) == 2
     for i in (0, 1):
         own = [one for one in records if one["reporter"] == i]

@@ -88,9 +88,10 @@ class Forked:
         return code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process."""
+        """Send a signal to the process, unless it has ended."""
         if self._process.pid is not None and self.returncode is None:
-            os.kill(self._process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ends just now
+                os.kill(self._process.pid, number)
 
     def wait(self, timeout: float) -> int:
         """Wait for the end, and return the exit code. Raises subprocess.TimeoutExpired."""
