@@ -39,6 +39,7 @@ class Server(ThreadingMixIn, HTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
+    timeout = 60  # a client that reads no longer does not hold up the end
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -77,9 +77,12 @@ def test_ask_a_server(called: Any, folder: Path) -> None:
             """Say nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.handle_request)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        out = called("ask_a_server.py", f"http://127.0.0.1:{server.server_port}", folder / "a.wav")
-        thread.join()
+        try:
+            out = called("ask_a_server.py", f"http://127.0.0.1:{server.server_port}", folder / "a.wav")
+        finally:
+            server.shutdown()
+            thread.join()
     assert out == "{'joy': 0.5}\n"
     assert asked == [("/predict?top_k=3", (folder / "a.wav").stat().st_size)]

@@ -128,9 +128,11 @@ if __name__ == "__main__":
                 print(peers.pid(0), peers.pid(1), flush=True)
 """)
     with subprocess.Popen([*python, str(script)], stdout=subprocess.PIPE, text=True) as launcher:
-        assert launcher.stdout is not None
-        children = [psutil.Process(int(pid)) for pid in launcher.stdout.readline().split()]
-        launcher.kill()
+        try:
+            assert launcher.stdout is not None
+            children = [psutil.Process(int(pid)) for pid in launcher.stdout.readline().split()]
+        finally:
+            launcher.kill()
     assert len(children) == 2
     pause = threading.Event()
     for _ in range(600):

@@ -78,9 +78,9 @@ def test_a_service_manager_hears_nothing_of_a_peer_whose_training_is_stuck(crew:
         if record.get("round") == 2 and "kind" not in record:
             watched.due = threading.Semaphore(0)
             # The first may have begun before the last progress, which the second then tells of.
-            assert all(watched.due.acquire(timeout=30) for _ in range(2))
+            assert all(watched.due.acquire(timeout=PATIENCE) for _ in range(2))
             while_stuck.append(watched.sent.count("WATCHDOG=1"))
-            assert all(watched.due.acquire(timeout=30) for _ in range(3))
+            assert all(watched.due.acquire(timeout=PATIENCE) for _ in range(3))
             while_stuck.append(watched.sent.count("WATCHDOG=1"))
 
     others = [crew.pool.submit(crew.peer(crew.config, i).run) for i in (1, 2)]

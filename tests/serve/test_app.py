@@ -187,7 +187,7 @@ def test_too_many_at_once_are_refused(predictor: Predictor, monkeypatch: pytest.
 
     def held(self: Predictor, *arguments: object, **named: object) -> object:
         begun.set()
-        assert go.wait(30)
+        assert go.wait(250)
         return each(self, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Predictor, "each", held)
@@ -195,7 +195,7 @@ def test_too_many_at_once_are_refused(predictor: Predictor, monkeypatch: pytest.
     with TestClient(app(predictor, limits), base_url=URL) as client, ThreadPoolExecutor(3) as senders:
         first = [senders.submit(client.post, "/predict", content=wav(tone())) for _ in range(3)]
         try:
-            assert begun.wait(30)
+            assert begun.wait(250)
             _until(lambda: client.get("/health").json() == {"status": "ok", "jobs": 3})
             refused = client.post("/predict", content=wav(tone()))
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
@@ -212,7 +212,7 @@ def test_a_prediction_whose_client_has_gone_is_not_begun(predictor: Predictor, m
     def held(self: Predictor, recordings: Iterator[bytes], *_: object, **__: object) -> list[object]:
         heard.append(next(recordings))
         begun.set()
-        assert go.wait(30)
+        assert go.wait(250)
         return []
 
     monkeypatch.setattr(Predictor, "each", held)

@@ -126,7 +126,7 @@ def test_a_job_whose_client_has_gone_ends_at_the_next_window(predictor: Predicto
     def held(self: Predictor, features: object, own: object = None) -> object:
         answered.append(len(features))  # type: ignore[arg-type]
         begun.set()
-        assert go.wait(30)
+        assert go.wait(250)
         return answers(self, features, own)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Predictor, "answers", held)

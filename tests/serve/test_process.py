@@ -45,7 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Pope
             yield process
         finally:
             process.send_signal(2)
-            _, said = process.communicate(timeout=TIMEOUT)
+            try:
+                _, said = process.communicate(timeout=TIMEOUT)
+            finally:
+                process.kill()  # else it would be waited for once more, without a limit
     assert process.returncode == 0
     assert said.splitlines() == ["open this address in a browser; Ctrl-C ends the server", "ended"]
 

@@ -15,6 +15,8 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT = 250.0
 """Longest time of one look at a page on a busy machine [s]."""
+
+
 def chromium() -> str | None:
     """Return the path of Chromium; None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
@@ -58,5 +60,8 @@ def page(folder: Path) -> Iterator[str]:
             yield url
         finally:
             server.send_signal(2)
-            _, said = server.communicate(timeout=TIMEOUT)
+            try:
+                _, said = server.communicate(timeout=TIMEOUT)
+            finally:
+                server.kill()  # else it would be waited for once more, without a limit
     assert (server.returncode, said.splitlines()[-1]) == (0, "ended"), said
