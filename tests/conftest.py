@@ -256,8 +256,18 @@ def no_descriptors() -> Iterator[Callable[[float], None]]:
 
 
 @pytest.fixture
-def room() -> Iterator[Callable[[int], None]]:
-    """A function that lets no file of this process grow beyond so many bytes: like a full disk, it takes a part."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def room() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """``with room(most)``: no file of this process grows beyond so many bytes; like a full disk, it takes a part.
+
+    The limit ends within the test: pytest itself may write to a file.
+    """
+    @contextlib.contextmanager
+    def limited(most: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -155,11 +156,11 @@ def test_a_line_follows_whole_lines_only(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_line_that_does_not_fit_as_a_whole_is_not_there(tmp_path: Path, room: Callable[[int], None]) -> None:
+def test_a_line_that_does_not_fit_as_a_whole_is_not_there(
+        tmp_path: Path, room: Callable[[int], AbstractContextManager[None]]) -> None:
     path = tmp_path / "lines"
     atomic.append_line(path, b"first\n")
-    room(9)
-    with pytest.raises(OSError, match="No space left"):
+    with room(9), pytest.raises(OSError, match="No space left"):
         atomic.append_line(path, b"second\n")
     assert path.read_bytes() == b"first\n"
 

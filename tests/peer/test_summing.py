@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from p2pser.config import Config
@@ -36,12 +37,13 @@ def test_what_was_given_is_known_after_a_start_also_behind_a_line_that_was_torn(
     assert secrets(tmp_path).given(0) == {1: given(1), 2: given(2)}
 
 
-def test_a_peer_gives_nothing_whose_record_does_not_fit_on_the_disk(tmp_path: Path, room: Callable[[int], None],
-                                                                    ) -> None:
+def test_a_peer_gives_nothing_whose_record_does_not_fit_on_the_disk(
+        tmp_path: Path, room: Callable[[int], AbstractContextManager[None]]) -> None:
     told: list[str] = []
     ours = secrets(tmp_path, told)
     assert ours.give(0, 1, given(1))
-    room((tmp_path / "run" / "peer-0" / "sums.jsonl").stat().st_size + 20)
-    assert not ours.give(0, 2, given(2))
+    with room((tmp_path / "run" / "peer-0" / "sums.jsonl").stat().st_size + 20):
+        given_too = ours.give(0, 2, given(2))
+    assert not given_too
     assert "No space left" in told[0]
     assert ours.given(0) == secrets(tmp_path).given(0) == {1: given(1)}
