@@ -1,7 +1,7 @@
 """Coverage of sets of emotions in a cross-validation: thresholds from inner folds, tested on the test speakers.
 
-    p2pser crossval --corpus emodb --data D/emodb --scheme gossip --model mlp --norm global --topology exponential \\
-      --seeds 2 --out RUNS
+    p2pser crossval --corpus emodb --data D/emodb --scheme gossip --model mlp --topology exponential \\
+      --set features.normalise=global --seeds 2 --out RUNS
     python benchmarks/sets_of_emotions.py RUNS/mlp
 """
 

@@ -13,7 +13,7 @@ EVERYWHERE = "*"
 def checked_host(host: str) -> str:
     """Return the host. Raises ValueError, with a correction, where it is invalid."""
     if not host or any(c.isspace() or c in "/@" for c in host):
-        raise ValueError("it is no host name")
+        raise ValueError("it is not a host name")
     if host == EVERYWHERE:
         return host
     if host[0] == "[" or host[-1] == "]":
@@ -24,7 +24,7 @@ def checked_host(host: str) -> str:
     elif set(host) <= set("0123456789."):
         _ip(host, 4)
     elif not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", host):  # ZeroMQ would refuse it when it dials
-        raise ValueError("it is no host name: one has the letters a to z, digits, '-' and '.'")
+        raise ValueError("it is not a host name: host names have the letters a to z, digits, '-' and '.'")
     return host
 
 
@@ -63,4 +63,4 @@ def _ip(text: str, version: int) -> None:
             return
     except ValueError:
         pass
-    raise ValueError(f"it is no IPv{version} address" + ("; write one as [2001:db8::1]" if version == 6 else ""))
+    raise ValueError(f"it is not an IPv{version} address" + ("; write one as [2001:db8::1]" if version == 6 else ""))

@@ -270,13 +270,14 @@ def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
     return command
 
 
-def renamed(old: str, new: str, *, flag: bool = False) -> Callable[[F], F]:
+def renamed(old: str, new: str, *, flag: bool = False, setting: str = "") -> Callable[[F], F]:
     """Return a hidden option that refuses the old spelling of an option and names the new one; ``flag``: it takes no
-    value.
+    value; ``setting``: that of which ``new``, ``--set``, takes the value.
     """
     def refuse(ctx: click.Context, parameter: click.Parameter, value: str | bool | None) -> None:
         if value:
-            raise click.UsageError(f"{old} is now {new}: write {new}{'' if flag else f' {value}'}", ctx)
+            own = "" if flag else f" {setting}={value}" if setting else f" {value}"
+            raise click.UsageError(f"{old} is now {new}: write {new}{own}", ctx)
 
     # A name of its own: with that of the new option's parameter the new option would be refused too.
     name = f"renamed_{old.strip('-').replace('-', '_')}"

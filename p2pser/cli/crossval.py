@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from p2pser.base.wording import listed
-from p2pser.cli.common import RunOptions, device_option, experiment_options, json_option, run_options
+from p2pser.cli.common import RunOptions, device_option, experiment_options, json_option, renamed, run_options
 from p2pser.cli.kinds import writable
 from p2pser.cli.output import note, print_json, print_table
 
@@ -20,8 +20,7 @@ from p2pser.cli.output import note, print_json, print_table
 @click.option("--model", "models", metavar="NAME[:SETTING=VALUE]...,...",
               help="Families (p2pser models), each with its settings after colons: mlp,svm:training.lr=0.2.  "
                    "[default: the run's]")
-@click.option("--norm", type=click.Choice(["auto", "none", "global", "speaker", "public"]),
-              help="Statistics by which features are scaled (features.normalise).  [default: auto]")
+@renamed("--norm", "--set", setting="features.normalise")
 @click.option("--calibrate/--no-calibrate", default=True, show_default=True,
               help="Fit the temperatures of the probabilities on inner folds, each with runs of its own.")
 @experiment_options
@@ -33,7 +32,7 @@ from p2pser.cli.output import note, print_json, print_table
     "features": "Kinds of features; a model takes the first that has the form it needs.  [default: the run's]",
     "peers": "Number of peers.  [default: one per training speaker]",
     "out": "Folder of the results.  [default: runs/crossval]"})
-def crossval(options: RunOptions, device: str | None, schemes: str, models: str | None, norm: str | None, seeds: int,
+def crossval(options: RunOptions, device: str | None, schemes: str, models: str | None, seeds: int,
              tune: tuple[str, ...], inner: int, calibrate: bool, workers: int | str | None, as_json: bool) -> None:
     """Cross-validate: all folds (or those of --folds), several seeds, all schemes on the same clips and budget.
 
@@ -42,14 +41,14 @@ def crossval(options: RunOptions, device: str | None, schemes: str, models: str 
     for each finished run. A second call with the same settings computes only what is missing.
 
     Example: p2pser crossval --corpus emodb --data emodb/ --folds loso --scheme gossip,fedavg,pooled,pooled-steps,local
-    --model mlp --features functionals --norm speaker --seeds 3
+    --model mlp --features functionals --set features.normalise=speaker --seeds 3
     """
     from p2pser.experiments.crossval import crossval as experiment
     from p2pser.experiments.crossval import prepare, topology_for
     from p2pser.experiments.report import crossval as report
 
     out = writable(options.out or Path("runs") / "crossval")
-    config = options.config({"features.normalise": norm, "training.device": device})
+    config = options.config({"training.device": device})
     folds = options.fold_numbers()
     setup = prepare(
         topology_for(config, options.topology, options.peers, folds), config,

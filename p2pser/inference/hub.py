@@ -144,7 +144,7 @@ def _in_words(repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError:
-        raise ModelError(f"{repo!r} is no name of a repository: write OWNER/NAME") from None
+        raise ModelError(f"{repo!r} is not the name of a repository: write OWNER/NAME") from None
     except errors.RevisionNotFoundError:
         raise ModelError(f"{repo} has no branch, tag or commit {revision}") from None
     except errors.GatedRepoError:

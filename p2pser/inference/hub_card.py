@@ -28,7 +28,7 @@ def readme(card: Card, repo: str, licence: str | None, results: Mapping[str, Any
     results : what ``p2pser evaluate --json`` printed, or None.
     light : whether the repository holds the network for installations without torch.
 
-    Raises ModelError where the licence is no such name, or the results are not those of an evaluation.
+    Raises ModelError where the licence is not such a name, or the results are not those of an evaluation.
     """
     if results is not None:
         require_results(results)
@@ -40,7 +40,8 @@ def _metadata(card: Card, repo: str, licence: str | None, results: Mapping[str, 
     from huggingface_hub import ModelCardData
 
     if licence is not None and not LICENCE.fullmatch(licence):
-        raise ModelError(f"{licence!r} is no licence of the hub: write its short name, such as apache-2.0 or cc-by-4.0")
+        raise ModelError(f"{licence!r} is not a licence of the hub: write its short name, such as apache-2.0 "
+                         "or cc-by-4.0")
     known = _corpora(card)
     languages = sorted({code for about in known.values() if about is not None for code in about.languages})
     data = ModelCardData(language=languages or None, license=licence, library_name="p2pser", tags=TAGS,

@@ -119,7 +119,7 @@ class Invitation(_Form):
         """Return the settings of the run. Raises ConfigError where one is wrong, or is each site's own."""
         for name in self.settings:
             if name not in _sent():
-                raise ConfigError(f"{name} is no setting of a whole run: each site sets its own")
+                raise ConfigError(f"{name} is not a setting of a whole run: each site sets its own")
         for name in ENCODERS:
             encoder = self.settings.get(name)
             if encoder is not None and encoders.IDENTIFIED.fullmatch(str(encoder)) is None:
@@ -312,7 +312,7 @@ def _checked(form: type[F], document: Any, where: str) -> F:
     if not isinstance(document, Mapping) or document.get("p2pser") != wanted:
         given = document.get("p2pser") if isinstance(document, Mapping) else None
         also = f": it is {'an' if given == 'invitation' else 'a'} {given}" if given in ("invitation", "reply") else ""
-        raise ConfigError(f"{where} is no file of p2pser {wanted}{also}")
+        raise ConfigError(f"{where} is not a file of p2pser {wanted}{also}")
     if document.get("version") != 1:
         raise ConfigError(f"{where} has version {str(document.get('version'))[:20]!r} of its format, and this p2pser "
                           "reads version 1: install the author's version of p2pser")

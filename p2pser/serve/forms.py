@@ -60,7 +60,7 @@ def _fields(content_type: str, content: bytes) -> Iterator[tuple[str, bytes]]:
     head["Content-Type"] = content_type
     boundary = head.get_boundary() or ""
     if head.get_content_type() != "multipart/form-data" or not 1 <= len(boundary) <= 70 or not boundary.isascii():
-        raise CorpusError("the body is no form that can be read: send multipart/form-data, as curl -F does")
+        raise CorpusError("the body is not a form that can be read: send multipart/form-data, as curl -F does")
     _, *fields = (b"\r\n" + content).split(b"\r\n--" + boundary.encode("ascii"), 2 * MOST + 1)
     if not fields or not fields[-1].startswith(b"--"):
         raise CorpusError(f"the form is cut short, or has more than {2 * MOST} fields: {FIELDS}")

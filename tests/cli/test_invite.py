@@ -48,7 +48,7 @@ def test_the_author_gets_a_run_file_a_key_and_an_invitation_for_each(here: Path)
         call("invite", "--sites", "a,b", "--out", "duo")
     with pytest.raises(ConfigError, match="names 1 sites: give 2 to 100"):
         call("invite", "--sites", "a", "--out", "new")
-    with pytest.raises(ConfigError, match=r"peer\.out is no setting of a whole run"):
+    with pytest.raises(ConfigError, match=r"peer\.out is not a setting of a whole run"):
         call("invite", "--sites", "a,b", "--set", "peer.out=x", "--out", "new")
     assert not (here / "new").exists()
 
@@ -108,7 +108,7 @@ def test_replies_become_the_topology_and_a_changed_one_is_signed_again(here: Pat
         call("topology", "assemble", "duo", replies[0])
     with pytest.raises(ConfigError, match="holds no invitations"):
         call("topology", "assemble", "clips", *replies)
-    with pytest.raises(ConfigError, match="is no file of p2pser reply: it is an invitation"):
+    with pytest.raises(ConfigError, match="is not a file of p2pser reply: it is an invitation"):
         call("topology", "assemble", "duo", "duo/invitation-0.yaml")
     made = call("topology", "assemble", "duo", *replies)
     assert made.exit_code == 0

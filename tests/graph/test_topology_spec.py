@@ -280,7 +280,7 @@ RING = "graph: {kind: ring, peers: 4}\n"
     (RING + "peers: {0: {address: 'ipc:///tmp/x'}}", "write it as tcp://HOST:PORT"),
     (RING + "peers: {0: {key: short}}", "peers.0.key = 'short': a public key is 40 Z85 characters"),
     (RING + f"peers: {{0: {{key: '{40 * '#'}'}}}}", "a public key is 40 Z85 characters"),
-    (RING + "peers: {0: {address: 'tcp://clinic$a:5700'}}", "it is no host name: one has the letters a to z"),
+    (RING + "peers: {0: {address: 'tcp://clinic$a:5700'}}", "it is not a host name: host names have the letters a"),
     (RING + f"peers: {{0: {{key: '{KEYS[0]}'}}, 1: {{key: '{KEYS[1]}'}}}}",
      "a key for peer 0 but none for peer 2; give the keys of all peers or of none"),
     ("graph: {kind: chain, peers: 2}\npeers: {0: {address: 'tcp://a:1'}, 1: {address: 'tcp://a:1'}}",

@@ -159,11 +159,11 @@ def test_what_the_hub_refuses_is_a_sentence(hub: LocalHub, model: Path, tmp_path
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="the hub has no model ada/nothing, or none for you"):
         pull("ada/nothing", tmp_path / "new")
-    with pytest.raises(ModelError, match="'a b' is no name of a repository"):
+    with pytest.raises(ModelError, match="'a b' is not the name of a repository"):
         pull("a b", tmp_path / "new")
     with pytest.raises(ModelError, match="exists already"):
         pull(NAME, tmp_path)
-    with pytest.raises(ModelError, match="'My licence' is no licence of the hub"):
+    with pytest.raises(ModelError, match="'My licence' is not a licence of the hub"):
         push(model, NAME, licence="My licence")
     with pytest.raises(ModelError, match="the results have no UAR"):
         push(model, NAME, results={"uar": 1})

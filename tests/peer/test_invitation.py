@@ -146,13 +146,13 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("expires", value="2026-13-01"), "expires"),
     (with_value("expires", value="2026-11-28"), "could be accepted until 2026-11-28"),
     (with_value("code", value="0"), "must be 32 hexadecimal digits"),
-    (with_value("settings", "network.secret_key", value="/root/.ssh/id"), "network.secret_key is no setting of a"),
-    (with_value("settings", "peer.out", value="/etc"), "peer.out is no setting of a whole run"),
-    (with_value("settings", "corpus.data", value="/home"), "corpus.data is no setting of a whole run"),
+    (with_value("settings", "network.secret_key", value="/root/.ssh/id"), "network.secret_key is not a setting of a"),
+    (with_value("settings", "peer.out", value="/etc"), "peer.out is not a setting of a whole run"),
+    (with_value("settings", "corpus.data", value="/home"), "corpus.data is not a setting of a whole run"),
     (with_value("settings", "training.lr", value=-1), "training.lr = -1: must be a number above 0"),
     (with_value("settings", "features.encoder", value="/etc"), "features.encoder is '/etc' and must be an identity"),
     (with_value("settings", "features.encoder", value="a/b"), "features.encoder is 'a/b' and must be an identity"),
-    (with_value("settings", "no.such", value=1), "no.such is no setting of a whole run"),
+    (with_value("settings", "no.such", value=1), "no.such is not a setting of a whole run"),
     (with_value("settings", value="x"), "settings = 'x'"),
     (with_value("topology", "graph", value={"graphml": "/etc/passwd"}), "its graph must be a list of edges"),
     (with_value("topology", "graph", value={"kind": "complete_graph", "n": 10**9, "peers": 3}),
@@ -164,7 +164,7 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("topology", "graph", value={"edges": [[0, 1]], "peers": 3}), "not connected"),
     (with_value("topology", "peers", value={}), "topology must hold graph, weights and hub only"),
     (with_value("more", value=1), "'more'"),
-    (with_value("p2pser", value="reply"), "is no file of p2pser invitation: it is a reply"),
+    (with_value("p2pser", value="reply"), "is not a file of p2pser invitation: it is a reply"),
 ])
 def test_invitations_that_do_not_fit_are_refused_in_one_sentence(
     invited: list[Invitation], tmp_path: Path, change: Callable[[Document], None], words: str
@@ -181,8 +181,8 @@ def test_invitations_that_do_not_fit_are_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    (b"", "is no file of p2pser invitation"),
-    (b"- 1\n", "is no file of p2pser invitation"),
+    (b"", "is not a file of p2pser invitation"),
+    (b"- 1\n", "is not a file of p2pser invitation"),
     (b"\xff\xfe\x00", "is not UTF-8"),
     (b"a: [", "is not YAML"),
     (b"a: 1\na: 2\n", "is given twice"),
@@ -218,7 +218,7 @@ def test_an_invitation_that_was_changed_on_the_way_is_refused(invited: list[Invi
 
 def test_the_author_is_told_what_cannot_be_sent(tmp_path: Path) -> None:
     ring = load("ring", 3)
-    with pytest.raises(ConfigError, match=r"corpus\.data is no setting of a whole run"):
+    with pytest.raises(ConfigError, match=r"corpus\.data is not a setting of a whole run"):
         invitations(Config().with_settings(["corpus.data=x"]), ring, NAMES, AUTHOR, today=TODAY)
     with pytest.raises(ConfigError, match="two sites have the same name"):
         invitations(Config(), ring, ["a", "a", "b"], AUTHOR, today=TODAY)

@@ -76,9 +76,9 @@ END = b"--xx--\r\n"
 
 @pytest.mark.parametrize(("kind", "body", "sentence"), [
     (TYPE, END, "the form has no recording"), (TYPE, b"", "the form is cut short"), (TYPE, FILE, "the form is cut sh"),
-    ("multipart/form-data", FILE + END, "the body is no form that can be read"),
-    ("multipart/mixed; boundary=xx", FILE + END, "the body is no form that can be read"),
-    (f"multipart/form-data; boundary={'x' * 71}", FILE + END, "the body is no form that can be read"),
+    ("multipart/form-data", FILE + END, "the body is not a form that can be read"),
+    ("multipart/mixed; boundary=xx", FILE + END, "the body is not a form that can be read"),
+    (f"multipart/form-data; boundary={'x' * 71}", FILE + END, "the body is not a form that can be read"),
     (TYPE, FILE * 401 + END, "the form is cut short, or has more than 400 fields"),
     (TYPE, field("Content-Disposition: form-data; name=words") + END, "there is no field 'words': a form has the fiel"),
     (TYPE, field("Content-Disposition: form-data") + END, "a field of the form has no name"),
