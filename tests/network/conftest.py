@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from queue import Empty
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import pytest
@@ -19,12 +19,24 @@ from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
 from p2pser.network.io import IOThread
 from p2pser.network.neighbour import Contact
+from p2pser.network.states import State
 from p2pser.wire.hello import Hello
 
 E = TypeVar("E")
+T = TypeVar("T")
 SECRET = b"s" * 32
 EVENT_TIMEOUT = 60.0
 """Longest wait for an event on a busy machine [s]; an idle one takes a second."""
+
+
+class Clock:
+    """The time of a peer, which its test may let run ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
 
 
 class Proxy:
@@ -32,7 +44,7 @@ class Proxy:
 
     def __init__(self) -> None:
         self.target: tuple[str, int] | None = None
-        self.stalled = False
+        self._stalled = False
         self.rate: float | None = None
         """Bytes per second in each direction; None: as fast as it goes."""
         self.forwarded = 0
@@ -59,6 +71,21 @@ class Proxy:
         if first:
             self._listener.listen()
             self._ask(lambda: self._selector.register(self._listener, selectors.EVENT_READ) and None)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it forwards nothing; once this is set, no byte passes any more."""
+        return self._stalled
+
+    @stalled.setter
+    def stalled(self, stalled: bool) -> None:
+        taken = threading.Event()
+        self._ask(lambda: setattr(self, "_stalled", stalled) or taken.set())
+        assert taken.wait(EVENT_TIMEOUT)
+
+    def release(self) -> None:
+        """Forward everything again, without a wait: the other end of a connection may have hung."""
+        self._stalled, self.rate = False, None
 
     def cut(self) -> None:
         """Reset every connection now; new ones are taken."""
@@ -184,9 +211,10 @@ class Network:
         for j in neighbours:
             address = self.proxy(me, j).address if dials is None or j in dials else None
             near.append(Contact(j, address, (expects or {}).get(j, keys.derive(SECRET, "run", j).public)))
-        quick = {"ping_after": 0.3, "suspect_after": 1.0, "dead_after": 6.0, "linger": 0.5, **network}
+        # Only ``fall_silent`` makes a neighbour silent for so long, however busy the machine is.
+        quick = {"ping_after": 0.3, "suspect_after": 50.0, "dead_after": 60.0, "linger": 0.5, **network}
         io = IOThread(Hello(**said), key or keys.derive(SECRET, "run", me), "tcp://127.0.0.1:*" if listen else None,
-                      near, NetworkSettings(**quick), max_row_bytes)
+                      near, NetworkSettings(**quick), max_row_bytes, Clock())
         self.io.append(io)
         if start:
             self.start(io)
@@ -199,6 +227,26 @@ class Network:
         """Start an IOThread that ``peer`` has made."""
         io.start()
         self.seen[id(io)] = []
+
+    def ask(self, io: IOThread, what: Callable[[], T]) -> T:
+        """Return what a function returns in the I/O thread, which does nothing else meanwhile."""
+        answers: SimpleQueue[T] = SimpleQueue()
+        io._command(lambda: answers.put(what()))
+        return answers.get(timeout=EVENT_TIMEOUT)
+
+    def fall_silent(self, io: IOThread, peer: int, until: State) -> None:
+        """Let time pass for a peer, in which it reads nothing, until its neighbour is SUSPECT or LOST."""
+        clock, link = io.clock, io._neighbours[peer]
+        assert isinstance(clock, Clock)
+
+        def pass_time() -> None:
+            for _ in range(1000):
+                if link.state is until:
+                    return
+                clock.ahead += 0.5  # longer ones would be pauses of this process
+                io._protocol.tick()
+
+        self.ask(io, pass_time)
 
     def wait(self, io: IOThread, kind: type[E], when: Callable[[E], bool] = lambda event: True) -> E:
         """Return the next event of a kind; those before it are kept in ``seen``."""
@@ -238,7 +286,7 @@ class Network:
 
     def close(self) -> None:
         for proxy in self.proxies.values():
-            proxy.stalled, proxy.rate = False, None
+            proxy.release()
         for io in self.io:
             io.close("done", flush=0.0)
         for proxy in self.proxies.values():

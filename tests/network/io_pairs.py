@@ -38,8 +38,9 @@ def lost(network: Network, io: IOThread) -> list[int]:
             if isinstance(event, events.Changed) and event.after is State.LOST]
 
 
-def begin(*io: IOThread) -> None:
+def begin(network: Network, *io: IOThread) -> None:
     """From here on nobody may leave and come back."""
     for one in io:
         one.begin()
+        network.wait(one, events.Begun)
         one.progress = Progress(0, 0, Phase.TRAIN, 0)

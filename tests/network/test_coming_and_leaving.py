@@ -23,7 +23,7 @@ def test_bye_tells_the_reason_after_all_rows(network: Network, dials: str) -> No
     b = network.peer(1, (0,), dials=(0,) if dials != "0" else ())
     network.wait(a, events.Up)
     network.wait(b, events.Up)
-    begin(a, b)
+    begin(network, a, b)
     a.send([1], (0, 0), payload(1, 2 * MIB))
     a.close("done", flush=20.0)
     assert bytes(network.wait(b, events.Arrived).payload) == payload(1, 2 * MIB)
@@ -36,16 +36,14 @@ def test_bye_tells_the_reason_after_all_rows(network: Network, dials: str) -> No
 
 
 def test_silence_is_suspect_then_lost_and_the_first_message_brings_it_back(network: Network) -> None:
-    a = network.peer(0, (1,), dead_after=2.0)
-    b = network.peer(1, (0,), dead_after=60.0, suspect_after=1.0)
-    network.wait(a, events.Up)
-    network.wait(b, events.Up)
-    begin(a, b)
+    a, b = pair(network)
+    begin(network, a, b)
     for proxy in network.proxies.values():
         proxy.stalled = True
-    assert network.wait(a, events.Changed, becomes(State.SUSPECT)).silence >= 1.0
-    assert network.wait(a, events.Changed, becomes(State.LOST)).silence >= 2.0
-    assert a.states() == {1: "dead"}
+    network.fall_silent(a, 1, State.LOST)
+    assert 60.0 > network.wait(a, events.Changed, becomes(State.SUSPECT)).silence >= 50.0
+    assert network.wait(a, events.Changed, becomes(State.LOST)).silence >= 60.0
+    network.fall_silent(b, 0, State.SUSPECT)
     network.wait(b, events.Changed, becomes(State.SUSPECT))
     for proxy in network.proxies.values():
         proxy.stalled = False
@@ -63,11 +61,11 @@ def test_silence_is_suspect_then_lost_and_the_first_message_brings_it_back(netwo
 @pytest.mark.parametrize("dials", ["both", "0", "1"])
 def test_what_was_lost_while_a_neighbour_was_lost_takes_no_room_when_it_is_back(
         network: Network, eventually: Eventually, dials: str) -> None:
-    a = network.peer(0, (1,), dials=(1,) if dials != "1" else (), dead_after=2.0)
-    b = network.peer(1, (0,), dials=(0,) if dials != "0" else (), dead_after=2.0)
+    a = network.peer(0, (1,), dials=(1,) if dials != "1" else ())
+    b = network.peer(1, (0,), dials=(0,) if dials != "0" else ())
     network.wait(a, events.Up)
     network.wait(b, events.Up)
-    begin(a, b)
+    begin(network, a, b)
     for proxy in network.proxies.values():
         proxy.stalled = True
     for io, other in ((a, 1), (b, 0)):
@@ -75,7 +73,8 @@ def test_what_was_lost_while_a_neighbour_was_lost_takes_no_room_when_it_is_back(
         io.send([other], (0, 0), payload(other, MIB // 4))
         eventually(lambda io=io, other=other, before=before: io.traffic()[other].payload_sent > before,  # type: ignore[misc]
                    "nothing leaves")
-    for io in (a, b):
+    for io, other in ((a, 1), (b, 0)):
+        network.fall_silent(io, other, State.LOST)
         network.wait(io, events.Changed, becomes(State.LOST))
     for proxy in network.proxies.values():
         proxy.cut()
@@ -93,10 +92,11 @@ def test_what_was_lost_while_a_neighbour_was_lost_takes_no_room_when_it_is_back(
 
 
 def test_a_suspect_that_speaks_again_is_back(network: Network) -> None:
-    a, b = pair(network, dead_after=60.0)
-    begin(a, b)
+    a, b = pair(network)
+    begin(network, a, b)
     for proxy in network.proxies.values():
         proxy.stalled = True
+    network.fall_silent(a, 1, State.SUSPECT)
     network.wait(a, events.Changed, becomes(State.SUSPECT))
     for proxy in network.proxies.values():
         proxy.stalled = False
@@ -129,7 +129,7 @@ def test_a_hello_that_arrives_after_the_bye_over_the_other_connection_brings_not
 
 def test_before_the_run_a_neighbour_may_die_and_come_back(network: Network) -> None:
     a, b = pair(network)
-    b.close("interrupted", flush=0.0)
+    b.close("interrupted", flush=20.0)
     assert network.wait(a, events.Changed, becomes(State.ABSENT)).reason == "interrupted"
     c = network.peer(1, (0,), hello={"incarnation": 1})
     assert network.wait(a, events.Up).hello.incarnation == 1
@@ -142,7 +142,7 @@ def test_before_the_run_a_neighbour_may_die_and_come_back(network: Network) -> N
 
 def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: Network) -> None:
     a, b = pair(network)
-    begin(a, b)
+    begin(network, a, b)
     b.send([0], (0, 0), b"x")
     network.wait(a, events.Arrived)
     c = network.peer(1, (0,), hello={"incarnation": 1})  # its first life still seems to go on
@@ -152,8 +152,8 @@ def test_during_the_run_a_neighbour_that_was_started_again_is_refused(network: N
 
 @pytest.mark.parametrize("died", [True, False], ids=["dead", "not yet missed"])
 def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network: Network, died: bool) -> None:
-    a, b = pair(network, dead_after=1.5 if died else 60.0)
-    begin(a, b)
+    a, b = pair(network)
+    begin(network, a, b)
     a.admit(True)
     b.send([0], (0, 0), payload(1))
     network.wait(a, events.Arrived)
@@ -161,6 +161,7 @@ def test_into_an_open_run_a_neighbour_that_was_started_again_comes_back(network:
     if died:
         for proxy in network.proxies.values():
             proxy.stalled = True
+        network.fall_silent(a, 1, State.LOST)
         network.wait(a, events.Changed, becomes(State.LOST))
         for proxy in network.proxies.values():
             proxy.stalled = False

@@ -9,6 +9,8 @@ import pytest
 from io_pairs import MIB, Eventually, begin, lost, pair, payload
 
 from p2pser.network import events
+from p2pser.network.neighbour import DIALLED
+from p2pser.network.states import State
 from p2pser.network.stream import MAX_UNREAD
 from p2pser.wire.messages import SETTLE_WINDOW, Phase, Progress
 
@@ -26,8 +28,18 @@ def test_two_peers_say_hello_and_are_up(network: Network) -> None:
     assert (a.states(), b.states()) == ({1: "alive"}, {0: "alive"})
 
 
-def test_rows_of_several_mebibytes_cross_both_ways(network: Network) -> None:
-    a, b = pair(network, dead_after=60.0, suspect_after=50.0)  # a busy machine may be silent for long
+def test_users_see_five_states(network: Network) -> None:
+    io = network.peer(0, (1,), start=False)
+    seen = {}
+    for state in State:
+        io._neighbours[1].state = state
+        seen[state.value] = io.states()[1]
+    assert seen == {"absent": "waiting", "refused": "waiting", "present": "alive", "suspect": "suspect",
+                    "lost": "dead", "returning": "alive", "done": "left", "banned": "left"}
+
+
+def test_rows_of_several_mebibytes_cross_both_ways(network: Network, eventually: Eventually) -> None:
+    a, b = pair(network)
     for k in range(3):
         a.send([1], (0, k), payload(k, 3 * MIB), codec="f4", size=7, schema=b"12345678",
                unmixed=lambda peer: ((0, 0),))
@@ -38,6 +50,7 @@ def test_rows_of_several_mebibytes_cross_both_ways(network: Network) -> None:
         assert there.header.unmixed == ((0, 0),)
         assert bytes(there.payload) == payload(k, 3 * MIB)
         assert bytes(here.payload) == payload(10 + k, 3 * MIB)
+    eventually(lambda: a.traffic()[1].payload_sent >= 9 * MIB, "the last chunk is not counted")  # only once it has left
     traffic = a.traffic()[1]
     assert traffic.payload_sent == 9 * MIB
     assert traffic.payload_sent < traffic.bytes_sent < 1.01 * traffic.payload_sent
@@ -91,6 +104,10 @@ def test_credits_that_were_lost_with_the_other_connection_are_told_again(network
                                                                          eventually: Eventually) -> None:
     """Rows go by the connection that peer 0 dialled, credits come by the one that peer 1 dialled."""
     a, b = pair(network)
+    for io, other in ((a, 1), (b, 0)):
+        at = io._connections
+        eventually(lambda at=at, other=other: other in at._dialled - at._hello_due, "it is not dialled")  # type: ignore[misc]
+        network.ask(io, lambda at=at, other=other: at._carrier.update({other: DIALLED}))  # type: ignore[misc]
     network.proxies[1, 0].stalled = True  # credits wait there
     a.send([1], (0, 0), payload(1, 4 * MIB))
     link = a._neighbours[1]
@@ -119,7 +136,7 @@ def test_a_new_connection_of_one_that_only_accepts_gets_what_the_old_one_lost(ne
 
 
 def test_a_neighbour_that_stops_reading_costs_bounded_memory(network: Network, eventually: Eventually) -> None:
-    a, b = pair(network, dead_after=60.0, suspect_after=50.0)
+    a, b = pair(network)
     for proxy in network.proxies.values():
         proxy.stalled = True
     for k in range(40):
@@ -146,20 +163,23 @@ def test_what_the_training_thread_does_not_look_at_is_bounded(network: Network, 
     assert len(waiting) == MAX_UNREAD
 
 
-def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network: Network) -> None:
-    a, b = pair(network, suspect_after=15.0, dead_after=30.0)
+def test_a_ping_is_answered_while_a_large_row_is_under_way_at_a_megabit(network: Network,
+                                                                        eventually: Eventually) -> None:
+    """The row takes longer than the wait for an answer."""
+    a, b = pair(network)
+    begin(network, a, b)
     for proxy in network.proxies.values():
         proxy.rate = 125_000.0
-    begin(a, b)
-    size = MIB
+    size = 8 * MIB
     a.send([1], (0, 0), payload(1, size))
-    network.wait(a, events.Progressed)  # b's first CREDIT: the row is under way
+    eventually(lambda: b._neighbours[0].stream.receiver.total > 0, "the row is not under way")
     for beat in range(1, 4):
         a.progress = Progress(0, beat, Phase.TRAIN, 0)
         b.ping(0)
         # Chunks carry what was so when they were posted: this news can only come with the answer.
         network.wait(b, events.Progressed, lambda event, beat=beat: event.progress.slot == beat)  # type: ignore[misc]
-        assert b._neighbours[0].stream.receiver.total < size * 3 / 4
+        # An answer waits for what is under way before it: about half a second's bytes.
+        assert network.ask(a, lambda: a._neighbours[1].stream._sender.outstanding) <= MIB // 4
     assert not any(isinstance(event, events.Arrived) for event in network.so_far(b))
     assert b.states() == {0: "alive"}
     for proxy in network.proxies.values():
