@@ -235,15 +235,17 @@ class Network:
         return answers.get(timeout=EVENT_TIMEOUT)
 
     def fall_silent(self, io: IOThread, peer: int, until: State) -> None:
-        """Let time pass for a peer, in which it reads nothing, until its neighbour is SUSPECT or LOST."""
-        clock, link = io.clock, io._neighbours[peer]
+        """Let time pass for a peer until one of its neighbours, and no other, is SUSPECT or LOST for its silence."""
+        clock, neighbours = io.clock, io._neighbours
         assert isinstance(clock, Clock)
 
         def pass_time() -> None:
             for _ in range(1000):
-                if link.state is until:
+                if neighbours[peer].state is until:
                     return
                 clock.ahead += 0.5  # longer ones would be pauses of this process
+                for other in neighbours.keys() - {peer}:
+                    neighbours[other].refusal(io._protocol._awake.time(clock()))  # a sign of life
                 io._protocol.tick()
 
         self.ask(io, pass_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ class Peers:
 
     def make(self, topology: Topology, me: int, *, clips: int | None = None, round_timeout: float = 30.0,
              check: Callable[[], None] = lambda: None, slots: int = 1, rounds: int | None = None,
-             **options: Any) -> NetworkMixer:
+             clock: Callable[[], float] = time.monotonic, **options: Any) -> NetworkMixer:
         hello = {"schema": SCHEMA.digest(), **options.pop("hello", {})}
         io = self.network.peer(me, topology.neighbours(me), hello=hello, **options)
         seen = self.seen.setdefault(me, [])
@@ -49,7 +50,7 @@ class Peers:
             check()
 
         return NetworkMixer(io, topology, me, SCHEMA, clips=clips, round_timeout=round_timeout,
-                            observe=seen.append, check=check_or_end, slots=slots, rounds=rounds)
+                            observe=seen.append, check=check_or_end, slots=slots, rounds=rounds, clock=clock)
 
     def all(self, topology: Topology, **options: Any) -> list[NetworkMixer]:
         return [self.make(topology, i, **options) for i in range(topology.size)]

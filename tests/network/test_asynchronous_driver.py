@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import mixer_peers
 import networkx as nx
 import pytest
 import torch
+from mixer_peers import Peers
 from torch import Tensor, nn
 
 from p2pser.base.errors import LocalProtocolError
@@ -29,9 +30,6 @@ from p2pser.network.exchange import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Phase, Progress
-
-if TYPE_CHECKING:
-    from network.conftest import Network
 
 SCHEMA = Schema.of(nn.Linear(2, 1, bias=False))
 PAIR = Topology("pair", nx.path_graph(2), {}, "metropolis", {})
@@ -276,9 +274,8 @@ def test_nothing_is_driven_before_it_has_begun():
 
 
 @pytest.mark.parametrize("algorithm", [ad_psgd(), stale_gossip()], ids=["ad-psgd", "stale-gossip"])
-def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, algorithm: Asynchronous) -> None:
+def test_over_real_links_the_mean_is_kept_and_all_come_closer(peers: Peers, algorithm: Asynchronous) -> None:
     topology = Topology("ring", nx.cycle_graph(4), {}, "metropolis", {})
-    schema = Schema.of(nn.Linear(3, 2))
 
     class Still:
         """Local work that takes its time, one peer five times as much, and changes nothing."""
@@ -295,16 +292,11 @@ def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, 
                 self.driver.local_step(self.driver.mixer.me, step)
             return rows.clone()
 
-    def mixer(me: int) -> NetworkMixer:
-        io = network.peer(me, topology.neighbours(me), hello={"schema": schema.digest()})
-        return NetworkMixer(io, topology, me, schema, clips=None, round_timeout=30.0)
-
-    x = torch.randn(4, schema.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mixers = [mixer(me) for me in range(4)]
+    x = torch.randn(4, mixer_peers.SCHEMA.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def one(mixer: NetworkMixer) -> tuple[Tensor, dict[str, Any]]:
         driver = AsynchronousDriver(mixer, algorithm, seed=0, rounds=40)
-        mixer.connect(None, 0.0, lambda sentence: None)
+        mixer_peers.connect(mixer)
         mixer.enter(Phase.TRAIN, 0)
         state = driver.run(State({"x": x[[mixer.me]].clone()}), Still(driver), 0,
                            before_round=lambda round, state: None, after_round=lambda round, state: None)
@@ -313,8 +305,7 @@ def test_over_real_links_the_mean_is_kept_and_all_come_closer(network: Network, 
         driver.close()
         return state.rows.get("mass", torch.cat([state.rows["x"], torch.ones(1, 1)], 1)), driver.report()
 
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(one, mixers))
+    found = peers.together(*(lambda m=m: one(m) for m in peers.all(topology)))
     mass = torch.cat([rows for rows, _ in found])
     mean = mass[:, :-1].sum(0) / mass[:, -1].sum()
     assert float((mean - x.mean(0)).abs().max()) <= 1e-12

@@ -106,9 +106,13 @@ def test_where_another_program_listened_is_dialled_again(network: Network, event
                 came.append(server.accept()[0])
                 came[-1].sendall(says)
 
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [connection.close() for connection in came])
+        other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         thread = threading.Thread(target=answer, args=(other,))
         thread.start()
+        stack.callback(thread.join)
+        stack.callback(other.shutdown, socket.SHUT_RDWR)  # else a failed test would wait for the thread for ever
         way.aim(other.getsockname()[1])
         a = network.peer(0, (1,))
         if says.startswith(b"SSH"):
@@ -117,10 +121,6 @@ def test_where_another_program_listened_is_dialled_again(network: Network, event
             assert f"{way.address} answers for peer 1, but in another protocol" in told.reason
         eventually(lambda: len(came) >= 2, "it is not dialled again")
         b = network.peer(1, (0,), dials=())
-        other.shutdown(socket.SHUT_RDWR)
-        thread.join()
-    for connection in came:
-        connection.close()
     network.wait(a, events.Up)
     network.wait(b, events.Up)
     a.send([1], (0, 0), b"x")

@@ -25,7 +25,7 @@ def test_a_hello_that_does_not_fit(network: Network, theirs: dict[str, Any], old
     here = network.peer(0, (1,), hello=NEWER)
     network.peer(1, (0,), hello=theirs)
     for by_us in (True, False):
-        assert network.wait(here, events.Refused, lambda event, by_us=by_us: event.by_us is by_us).older is older
+        assert network.find(here, events.Refused, lambda event, by_us=by_us: event.by_us is by_us).older is older
 
 
 @pytest.mark.parametrize(("theirs", "older"), [(OLDER, True), (NEWER, False)])

@@ -8,8 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
@@ -20,6 +19,7 @@ from p2pser.network.admission import GREETING, GUESTS
 from p2pser.network.descriptors import received
 from p2pser.network.io import IOThread
 from p2pser.network.keys import KeyPair
+from p2pser.network.rates import Quota
 from p2pser.network.states import State
 from p2pser.wire import hello
 from p2pser.wire.messages import Header, Kind, Phase, Progress, encode, encode_body, encode_reason
@@ -37,8 +37,9 @@ def port(io: IOThread) -> int:
 
 
 @contextlib.contextmanager
-def neighbour(io: IOThread, own: KeyPair, theirs: KeyPair, routing_id: bytes = b"") -> Iterator[zmq.Socket[bytes]]:
-    """A connection of somebody who holds a neighbour's key, and follows no protocol."""
+def neighbour(io: IOThread, own: KeyPair, theirs: KeyPair, routing_id: bytes = b"",
+              by: str | None = None) -> Iterator[zmq.Socket[bytes]]:
+    """A connection of somebody who holds a neighbour's key, and follows no protocol; ``by``: through a proxy."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     one = context.socket(zmq.DEALER)
     one.linger = 0
@@ -47,7 +48,7 @@ def neighbour(io: IOThread, own: KeyPair, theirs: KeyPair, routing_id: bytes = b
     one.curve_publickey, one.curve_secretkey = own.public.encode(), own.secret.encode()
     if routing_id:
         one.setsockopt(zmq.ROUTING_ID, routing_id)
-    one.connect(f"tcp://127.0.0.1:{port(io)}")
+    one.connect(by or f"tcp://127.0.0.1:{port(io)}")
     try:
         yield one
     finally:
@@ -86,7 +87,8 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("says", [b"", HALF_A_GREETING], ids=["silent", "half a greeting"])
-def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Network, says: bytes) -> None:
+def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Network, eventually: Eventually,
+                                                                    says: bytes) -> None:
     """1,000 connections held again and again: few stay, a neighbour that only dials comes while they do."""
     a, b = network.peer(0, (1, 2), dials=(1,)), network.peer(1, (0,))
     for io in (a, b):
@@ -101,7 +103,8 @@ def test_a_crowd_of_outsiders_is_kept_small_and_a_neighbour_gets_in(network: Net
         network.find(a, events.Up, lambda event: event.peer == 2)
         rows_cross(network, a, b, (0, 1), 0)
         rows_cross(network, a, c, (0, 2), 1)
-        assert descriptors() - before - len(held) < 3 * GUESTS
+        # The crowd's ends are descriptors of this process too, and change all the time.
+        eventually(lambda: descriptors() - before - len(held) < 3 * GUESTS, "the crowd is not kept small")
     assert not lost(network, a, b, c)
     assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble)]) < 5
 
@@ -117,11 +120,11 @@ def test_a_connection_in_its_handshake_is_not_cut_for_a_crowd(network: Network, 
     with socket.create_connection(("127.0.0.1", port(a))) as one:
         one.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32))
         eventually(lambda: admission.guests == 1, "the connection is not accepted")
-        (guest,) = admission.guests_of("127.0.0.1")
+        (guest,) = network.ask(a, lambda: admission.guests_of("127.0.0.1"))
         eventually(lambda: received(guest) >= GREETING, "the greeting does not come")
         with crowd(port(a), 1000):
             network.wait(a, events.Trouble, lambda event: "strangers" in event.reason)
-    assert len(cut) > 16
+            eventually(lambda: len(cut) > 16, "few are cut")
     assert guest not in cut
 
 
@@ -160,7 +163,8 @@ def test_one_key_cannot_hold_many_connections(network: Network, key_of: KeyOf, e
             one = stack.enter_context(neighbour(a, key_of(2), key_of(0)))
             one.send(message(Kind.PING, 2, number))
         assert descriptors() > before
-        eventually(lambda: len(a._connections._listener.admission.of(2)) in range(1, 5), "its connections were not cut")
+        admission = a._connections._listener.admission
+        eventually(lambda: len(network.ask(a, lambda: admission.of(2))) in range(1, 5), "its connections were not cut")
         rows_cross(network, a, b, (0, 1), 0)
 
 
@@ -172,7 +176,9 @@ def test_a_message_of_ever_more_parts_is_cut_and_its_sender_named(network: Netwo
     network.wait(b, events.Up)
     part = memoryview(bytes(60000))
     before = resident()
-    with neighbour(a, key_of(2), key_of(0)) as one:
+    way = network.proxy(2, 0)
+    way.rate = 30e6  # on a busy machine seconds may pass before the I/O thread looks
+    with neighbour(a, key_of(2), key_of(0), by=way.address) as one:
         if first:
             one.send(message(Kind.PING, 2))
             one.recv()
@@ -183,7 +189,7 @@ def test_a_message_of_ever_more_parts_is_cut_and_its_sender_named(network: Netwo
         assert told.peer == 2
         assert "ever more parts" in told.reason
         rows_cross(network, a, b, (0, 1), 0)
-    assert resident() - before < 200  # some tens on an idle machine: the I/O thread looks ten times a second
+    assert resident() - before < 200  # some tens where the I/O thread looks ten times a second
 
 
 def test_a_message_of_two_parts_is_an_offence(network: Network, key_of: KeyOf) -> None:
@@ -197,13 +203,20 @@ def test_a_message_of_two_parts_is_an_offence(network: Network, key_of: KeyOf) -
 @pytest.mark.parametrize("kind", ["ping", "hello", "refused", "junk"])
 def test_a_flood_of_a_neighbour_leaves_the_thread_free(network: Network, key_of: KeyOf, kind: str,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread comes back to its other duties, answers with measure, and tells little."""
+    """The thread comes back to its other duties after some messages, answers with measure, and tells little."""
     a, b = network.peer(0, (1, 2), dials=(1,), start=False), network.peer(1, (0,))
-    turns = [time.monotonic()]
-    turn = a.turn
-    monkeypatch.setattr(a, "turn", lambda: turns.append(time.monotonic()) or turn())
-    a.start()
-    network.seen[id(a)] = []
+    taken = [0]
+    """Number of messages in each turn of the thread."""
+    turn, receive = a.turn, a._protocol.received
+
+    def received(*message: Any) -> None:
+        taken[-1] += 1
+        receive(*message)
+
+    monkeypatch.setattr(a, "turn", lambda: taken.append(0) or turn())
+    monkeypatch.setattr(a._protocol, "received", received)
+    network.start(a)
+    began, quota = time.monotonic(), Quota()._bucket
     for j in (1, 2):
         network.proxy(j, 0).aim(port(a))
     network.wait(b, events.Up)
@@ -226,8 +239,8 @@ def test_a_flood_of_a_neighbour_leaves_the_thread_free(network: Network, key_of:
             answers += 1
     assert told.peer == 2
     assert kind == "junk" or told.reason == "a flood of messages: most are left unanswered"
-    assert answers < 1000
-    assert max(later - earlier for earlier, later in pairwise(turns)) < 1.0
+    assert answers <= quota.burst + quota.rate * (time.monotonic() - began)
+    assert max(taken) <= 2 * sockets.AT_ONCE  # of the listener, and of the connection to peer 1
     assert len([event for event in network.so_far(a) if isinstance(event, events.Trouble | events.Refused)]) < 60
 
 
@@ -282,29 +295,33 @@ def test_a_neighbours_word_in_anothers_name_is_a_strike(network: Network, key_of
     assert (told.peer, told.reason) == (2, "peer 2 sent a message in peer 1's name")
 
 
-def test_a_recorded_connection_cannot_be_played_again(network: Network, key_of: KeyOf) -> None:
+def test_a_recorded_connection_cannot_be_played_again(network: Network, key_of: KeyOf, eventually: Eventually) -> None:
     a = network.peer(0, (2,), dials=())
     recorded = bytearray()
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        one = context.socket(zmq.DEALER)
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        context = stack.enter_context(zmq.Context())
+        one = stack.enter_context(context.socket(zmq.DEALER))
         one.linger = 0
         one.curve_serverkey = key_of(0).public.encode()
         one.curve_publickey, one.curve_secretkey = key_of(2).public.encode(), key_of(2).secret.encode()
         one.connect(f"tcp://127.0.0.1:{door.getsockname()[1]}")
         one.send(message(Kind.PING, 2))
-        near, _ = door.accept()
-    with near, socket.create_connection(("127.0.0.1", port(a))) as far:
+        door.settimeout(60)
+        near = stack.enter_context(door.accept()[0])
+        far = stack.enter_context(socket.create_connection(("127.0.0.1", port(a))))
         for way in (near, far):
             way.setblocking(False)
-        while not one.poll(10):  # until the PONG has come
+
+        def answered() -> bool:
             for source, sink in ((near, far), (far, near)):
                 with contextlib.suppress(BlockingIOError):
                     data = source.recv(65536)
                     sink.sendall(data)
-                    recorded += data if source is near else b""
-        one.close(0)
-        context.term()
+                    recorded.extend(data if source is near else b"")
+            return bool(one.poll(10))
+
+        eventually(answered, "no PONG comes")
     with socket.create_connection(("127.0.0.1", port(a)), timeout=30) as again:
         again.sendall(recorded)
         while again.recv(65536):
