@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "network" / "real"))
 
+from lives import Life
 from real_peers import Real, write_tones
 from shaped_links import Shaped, lacking
-from trials import Life
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import Topology, load

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import namespaces
+from lives import enter
 from namespaces import FIRST, Namespaces, in_a_probe, ip
-from trials import enter
 
 from p2pser.graph.spec import Topology
 from p2pser.simulation.links import Links

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from p2pser.training.learner import Learner
+
+SLOWLY = 0.6
+"""Seconds that a round takes while a test waits for something that happens in one of several rounds."""
 
 
 def nothing() -> None:
@@ -48,7 +52,10 @@ def _main(arguments: list[str], change: Callable[[], None]) -> None:
 
 
 def hold_rounds(folder: Path) -> None:
-    """Stay in a round's local steps while there is a named pipe: reading it ends when its writer closes it."""
+    """Stay in a round's local steps while there is a named pipe: reading it ends when its writer closes it.
+
+    While there is a file ``slowly``, each round takes SLOWLY seconds.
+    """
     from p2pser.training.learner import Learner
 
     plain: Callable[..., Iterator[Any]] = Learner._gradients
@@ -57,6 +64,9 @@ def hold_rounds(folder: Path) -> None:
     def holding(self: Learner, row: Any, round: int, *rest: Any) -> Iterator[Any]:
         with contextlib.suppress(FileNotFoundError):
             (folder / f"hold-{round}").read_bytes()
+        until = time.monotonic() + SLOWLY
+        while (folder / "slowly").exists() and time.monotonic() < until:
+            time.sleep(0.02)
         yield from plain(self, row, round, *rest)
 
     Learner._gradients = holding  # type: ignore[method-assign]

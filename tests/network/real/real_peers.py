@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology
@@ -80,14 +81,19 @@ class Real:
             f"peer.out={self.folder / out}", f"network.base_port={free_base_port(peers)}", *settings])
 
     def run(self, config: Config, topology: Topology, act: Callable[[LocalPeers, Record], None] | None = None, *,
-            ids: Sequence[int] | None = None, odd: Mapping[int, tuple[Config, Topology]] | None = None) -> Story:
-        """Run the peers to their end; ``act`` hears every record as it comes. ``odd``: peers of another run."""
+            ids: Sequence[int] | None = None, odd: Mapping[int, tuple[Config, Topology]] | None = None,
+            lives: Mapping[int, Life] | None = None) -> Story:
+        """Run the peers to their end; ``act`` hears every record as it comes.
+
+        odd : peers of another run.
+        lives : the work of peers that are slowed down, or held until ``act`` sends them a signal.
+        """
         story = Story()
-        others = odd or {}
-        chosen = [i for i in (range(topology.size) if ids is None else ids) if i not in others]
+        others, works = odd or {}, lives or {}
+        chosen = [i for i in (range(topology.size) if ids is None else ids) if i not in {*others, *works}]
         with LocalPeers(config, topology, chosen) as peers:
-            for i, its in others.items():
-                peers.start(i, run=its)
+            for i in {*others, *works}:
+                peers.start(i, run=others.get(i), work=works.get(i))
             with _patience(peers, story):
                 for record in peers.records():
                     story.records.append(record)

@@ -87,7 +87,7 @@ class Relays:
                 self._conditions[way] = replace(self._conditions.get(way, Condition()), **condition)
             self._changed.set()
         chosen = list(ways)
-        self._loop.call_soon_threadsafe(change)
+        self._do(change)
 
     def heal(self, ways: Iterable[Way] | None = None) -> None:
         """Take all disturbances from some ways; by default from all."""
@@ -96,14 +96,14 @@ class Relays:
                 self._conditions.pop(way, None)
             self._changed.set()
         chosen = None if ways is None else list(ways)
-        self._loop.call_soon_threadsafe(change)
+        self._do(change)
 
     def impose(self, conditions: Mapping[Way, Condition]) -> None:
         """Let these conditions hold from now on, and no others."""
         def change() -> None:
             self._conditions = dict(conditions)
             self._changed.set()
-        self._loop.call_soon_threadsafe(change)
+        self._do(change)
 
     def reset(self, i: int, j: int) -> None:
         """Break the connections between two peers, once."""
@@ -111,7 +111,14 @@ class Relays:
             for pair in ((i, j), (j, i)):
                 for writer in self._open.get(pair, ()):
                     writer.transport.abort()
-        self._loop.call_soon_threadsafe(close)
+        self._do(close)
+
+    def _do(self, what: Callable[[], None]) -> None:
+        """Let the relays' thread do something, and wait for it: what happens next finds it done."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(lambda: (what(), done.set()))
+        if not done.wait(60):
+            raise TimeoutError("the thread of the relays has hung for a minute")
 
     # Life ---------------------------------------------------------------------------------------------------
 

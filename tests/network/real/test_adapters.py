@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("transformers", reason="the ssl extra is not installed")
 
 import torch
+from lives import Life
 from tiny_encoders import save
 
 from p2pser.config import Config
@@ -64,7 +65,8 @@ def test_a_peer_is_killed_and_the_resumed_run_ends_with_the_undisturbed_bits(rea
             gone.add(peer)
             peers.kill(peer)
 
-    assert real.run(config, topology, kill).exit_codes == dict.fromkeys(range(PEERS), -signal.SIGKILL)
+    story = real.run(config, topology, kill, lives={2: Life(held_after=3)})
+    assert story.exit_codes == dict.fromkeys(range(PEERS), -signal.SIGKILL), str(story)
     story = real.run(config, topology)
     assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)
     assert {one["round"] for i in range(PEERS) for one in real.events(config, i, "resumed")} <= set(range(1, ROUNDS))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from cases import PEERS, ROUNDS, settings, topology
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
@@ -25,7 +26,7 @@ from p2pser.simulation.engine import simulate
 
 EVERYBODY = range(PEERS)
 FIRST_DEATH = 5
-"""After this round the first peer is killed: so late that all have a checkpoint, so early that nobody can end."""
+"""After this round the first peer is killed, which stays there until then: by now all have a checkpoint."""
 REAL = ("dfedavg", "gradient-tracking on base-2", "choco", "scaffold", "trees")
 """Rows, wide rows on a schedule, memory of edges, a server and its draws, bytes."""
 KILLED = ("choco", "scaffold")
@@ -104,7 +105,7 @@ def test_all_killed_and_started_again_end_as_if_nothing_had_happened(case: Case)
             killed.add(peer)
             peers.kill(peer)
 
-    story = case.real.run(config, case.topology, kill)
+    story = case.real.run(config, case.topology, kill, lives={0: Life(held_after=FIRST_DEATH)})
     assert story.exit_codes == dict.fromkeys(EVERYBODY, -signal.SIGKILL), str(story)
     story = case.real.run(config, case.topology)
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
@@ -127,7 +128,7 @@ def test_without_a_consensus_the_dead_are_told_and_those_who_ended_first_are_not
         if record["reporter"] == 2 and "kind" not in record and record["round"] == 3:
             peers.kill(2)
 
-    story = real.run(config, load("ring", peers=PEERS), kill)
+    story = real.run(config, load("ring", peers=PEERS), kill, lives={2: Life(held_after=3)})
     living = [i for i in EVERYBODY if i != 2]
     assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [2] for i in living}
     assert all((one["agreed"], one["took_part"]) == (None, PEERS - 1) for one in story.summaries.values())

@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import yaml
 from commands import Command
+from lives import Life
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load
@@ -93,7 +95,7 @@ def test_nobody_waits_for_a_slow_peer(real: Any, tmp_path: Path, name: str) -> N
     seconds = [[one["seconds"] for one in read(real.peer_folder(config, me) / "metrics.jsonl")] for me in EVERYBODY]
     ends = [list(accumulate(each)) for each in seconds]
     assert all(len(times) == 20 for times in ends)
-    fast = max(ends[me][-1] for me in (0, 2, 3))
+    fast = median(ends[me][-1] for me in (0, 2, 3))  # the system may stop one of them for seconds
     done = sum(time <= fast for time in ends[1])
     print(f"{name}: the others did 20 rounds while the slow peer did {done}; waited "
           f"{[round(summaries[me]['asynchronous']['waited_s'], 2) for me in EVERYBODY]} s")
@@ -114,7 +116,7 @@ def test_a_run_that_was_killed_resumes_and_ends_with_one_model(real: Any, furthe
             for child in peers.children.values():
                 child.process.kill()
 
-    real.run(config, RING, kill)
+    real.run(config, RING, kill, lives=dict.fromkeys(EVERYBODY, Life(pace=0.2)))
     assert all(available(real.peer_folder(config, me) / "checkpoint") for me in EVERYBODY)
     story = real.run(config, RING)
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)

@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import torch
+from lives import Life
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load
@@ -47,7 +48,7 @@ def test_masked_matrices_of_weighed_speakers_survive_a_resume(real: Any) -> None
             for one in range(3):
                 peers.kill(one)
 
-    first = real.run(config, ring, stop)
+    first = real.run(config, ring, stop, lives=dict.fromkeys(range(3), Life(held_after=4)))
     assert set(first.exit_codes.values()) == {-signal.SIGKILL}, str(first)
     story = real.run(config, ring)
     assert story.exit_codes == dict.fromkeys(range(3), 0), str(story)

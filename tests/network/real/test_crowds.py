@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ Furthest = Callable[[torch.Tensor], float]
 def test_a_crowd_of_outsiders_stops_no_run(real: Any, furthest: Furthest, says: bytes) -> None:
     config = real.config("out", "training.rounds=40", "training.local_steps=1", "peer.checkpoint_every=2")
     with Relays(RING) as relays, Trial(config, RING, relays, pace=0.1) as trial:
+        trial.held[2] = 3  # the others wait for it until the crowd is noticed
         trial.start()
         trial.until_round(3)
         for i in trial.everybody:
@@ -30,6 +32,7 @@ def test_a_crowd_of_outsiders_stops_no_run(real: Any, furthest: Furthest, says: 
         (listening,) = trial.told("listening", reporter=0)
         with crowd(int(listening["endpoint"].rpartition(":")[2]), 1500, says, slowly=True):
             trial.until_told("trouble", [0], peer=None)
+            trial.kill(2, number=signal.SIGCONT)
             codes = trial.until_end()
     assert codes == dict.fromkeys(range(4), 0), str(trial.story)
     assert furthest(real.rows(config, range(4))) < 1e-6

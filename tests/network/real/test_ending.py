@@ -164,9 +164,11 @@ def fill(disk: Path) -> Path:
 def test_a_disk_that_is_full_at_the_end_costs_a_wait(real: Any, furthest: Furthest, small_disk: Path) -> None:
     config = real.config("out", *QUICK, "training.rounds=20", "peer.checkpoint_every=100", peers=4)
     with Relays(RING) as relays, Trial(config, RING, Elsewhere(relays, 2, small_disk)) as trial:
+        trial.held[2] = 3
         trial.start()
         trial.until_round(3, peers=[2])
         ballast = fill(small_disk)
+        trial.kill(2, number=signal.SIGCONT)
         until_said(trial, 2, "it tries again")
         said = [one for one in trial.story.sentences(2) if "it tries again" in one]
         assert "No space left on device" in said[-1]
@@ -184,9 +186,11 @@ def test_a_peer_stopped_on_a_full_disk_ends_later_with_the_model(real: Any, smal
     config = real.config("out", *QUICK, "training.rounds=20", "peer.checkpoint_every=5", "network.serve_after=40",
                          peers=4)
     with Relays(RING) as relays, Trial(config, RING, Elsewhere(relays, 2, small_disk)) as trial:
+        trial.held[2] = 7
         trial.start()
         trial.until_round(7, peers=[2])
         ballast = fill(small_disk)
+        trial.kill(2, number=signal.SIGCONT)
         trial.until_told("unwritten", [2])
         trial.kill(2, number=signal.SIGTERM)
         assert trial.until_end(peers=[2]) == {2: 1}, str(trial.story)
@@ -203,9 +207,11 @@ def test_parts_that_ended_apart_are_brought_together_by_a_start(real: Any, furth
     config = real.config("out", *QUICK, "training.rounds=30", "training.local_steps=1", "network.serve_after=1",
                          peers=5)
     with Relays(ring) as relays, Trial(config, ring, relays, 0.05) as trial:
+        trial.held[0] = 5
         trial.start()
         trial.until_round(5)
         relays.set(between(ring, (0, 1)), cut=True)
+        trial.kill(0, number=signal.SIGCONT)
         assert trial.until_end() == dict.fromkeys(range(5), 3), str(trial.story)
         apart = real.rows(config, range(5))
         assert furthest(apart[2:]) < 1e-6 < furthest(apart[1:3])

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import lives
 import namespaces
 import numpy as np
 import pytest
 import run_page
 import soundfile
 import torch
-import trials
 from commands import Command
 from real_peers import furthest
 
@@ -102,7 +102,7 @@ def scenes() -> Iterator[Scene]:
 
 def _settle(namespace: str, folder: Path) -> None:
     """Let this process work at a site, and print errors where it prints results."""
-    trials.enter(namespace)
+    lives.enter(namespace)
     os.chdir(folder)
     os.dup2(1, 2)
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 from liars import ALL, Liar
+from lives import wait_in_round
 from real_peers import Record, furthest
 from relays import Relays
 from test_ending import killed_in_exchange
-from trials import Trial, wait_in_round
+from trials import Trial
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load, parse
@@ -147,7 +148,7 @@ def test_a_peer_that_comes_back_beside_a_liar_takes_no_forged_state(real: Any, t
         gate.touch()
 
     trial = play(real, around(1), {3: "forged-state"}, "features.normalise=global", "network.round_timeout=300",
-                 rounds=100, victims={0: None}, change=functools.partial(wait_in_round, 30, gate), act=comes_back)
+                 rounds=100, victims={0: None}, change=functools.partial(wait_in_round, 12, gate), act=comes_back)
     (joined,) = trial.told("joined", reporter=0)
     assert joined["host"] in (1, 2)
     # The forged state is compared where it comes before the second honest one.

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.corpora.spread import after_agreement
@@ -57,7 +58,7 @@ def stopped(real: Any, its: Sites) -> None:
             asked.add(me)
             peers.kill(me, signal.SIGINT)
 
-    story = real.run(*its[0], interrupt, odd=its)
+    story = real.run(*its[0], interrupt, odd=its, lives=dict.fromkeys(its, Life(held_after=STOP)))
     assert not story.summaries, str(story)
     assert set(story.exit_codes.values()) == {0}, str(story)
 

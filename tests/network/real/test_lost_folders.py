@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.graph.spec import load
 from p2pser.peer.telemetry import read
@@ -28,7 +29,8 @@ def stopped(real: Any, config: Any, topology: Any) -> None:
             asked.add(me)
             peers.kill(me, signal.SIGINT)
 
-    story = real.run(config, topology, interrupt)
+    story = real.run(config, topology, interrupt,
+                     lives=dict.fromkeys(range(topology.size), Life(held_after=STOP - 1)))
     assert story.exit_codes == dict.fromkeys(range(topology.size), 0), str(story)
     assert not story.summaries, str(story)
 

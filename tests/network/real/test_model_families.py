@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
@@ -47,7 +48,8 @@ def test_a_recurrent_run_killed_and_started_again_ends_with_the_simulator_s_bits
             for peer in range(PEERS):
                 peers.kill(peer)
 
-    assert -signal.SIGKILL in real.run(config, topology, kill).exit_codes.values()
+    story = real.run(config, topology, kill, lives=dict.fromkeys(range(PEERS), Life(held_after=3)))
+    assert story.exit_codes == dict.fromkeys(range(PEERS), -signal.SIGKILL), str(story)
     assert real.run(config, topology).exit_codes == dict.fromkeys(range(PEERS), 0)
     exact = simulate(config, topology, federate(config, PEERS, workers=1), exact=True)
     assert torch.equal(real.rows(config, range(PEERS)), exact.final.rows.to(torch.float32))

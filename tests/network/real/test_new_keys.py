@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from commands import Command
-from trials import slow_down
+from lives import slow_down
 
 from p2pser.network import keys
 

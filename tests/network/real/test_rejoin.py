@@ -99,8 +99,10 @@ def test_a_peer_that_died_or_comes_late_takes_part(real: Any, furthest: Furthest
                 site.said(neighbour, f"peer {ODD} is DEAD")
         site.start(ODD)
         site.said(ODD, "the run is in progress")
+        (tmp_path / "slowly").touch()
         site.go_on(FIRST)
         site.said(ODD, "joins the run in round")
+        (tmp_path / "slowly").unlink()
         site.go_on(SECOND)
         said = {me: one.communicate()[1] for me, one in site.running.items()}
         assert {me: one.returncode for me, one in site.running.items()} == dict.fromkeys(EVERYBODY, 0), said

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import Topology, load, parse
@@ -61,7 +62,7 @@ def test_a_killed_peer_is_left_out_and_nobody_else(real: Any, furthest: Furthest
         if record["reporter"] == ODD and ended_round(record) == 3:
             peers.kill(ODD)
 
-    story = real.run(config, topology, kill)
+    story = real.run(config, topology, kill, lives={ODD: Life(held_after=3)})
     living = [i for i in EVERYBODY if i != ODD]
     assert story.exit_codes == {**dict.fromkeys(living, INCOMPLETE), ODD: -signal.SIGKILL}, str(story)
     for one in story.summaries.values():
@@ -89,7 +90,7 @@ def test_a_stopped_peer_is_waited_for(real: Any, furthest: Furthest) -> None:
             if suspecting == set(RING.neighbours(ODD)):  # after suspect_after = 2 s
                 peers.kill(ODD, signal.SIGCONT)
 
-    story = real.run(config, RING, stop)
+    story = real.run(config, RING, stop, lives={ODD: Life(held_after=3)})
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
     assert all(one["peers_dead"] == [] and one["left_out"] == [] for one in story.summaries.values())
     assert furthest(real.rows(config, EVERYBODY)) < 1e-6
@@ -114,7 +115,7 @@ def test_interrupted_peers_leave_a_checkpoint_and_resume(real: Any) -> None:
                 asked.add(peer)
                 peers.kill(peer, signal.SIGINT)
 
-    story = real.run(torn, RING, interrupt)
+    story = real.run(torn, RING, interrupt, lives={i: Life(held_after=5 if i else 3) for i in EVERYBODY})
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
     assert not story.summaries, str(story)
     for i in EVERYBODY:

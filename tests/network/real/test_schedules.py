@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lives import Life
 
 from p2pser.graph.spec import parse
 
@@ -27,7 +28,7 @@ def test_a_killed_peer_is_left_out_and_the_others_end_together(real: Any, furthe
         if record["reporter"] == 2 and "kind" not in record and record["round"] == 3:
             peers.kill(2)
 
-    story = real.run(config, topology, kill)
+    story = real.run(config, topology, kill, lives={2: Life(held_after=3)})
     living = [i for i in EVERYBODY if i != 2]
     assert {i: story.exit_codes[i] for i in living} == dict.fromkeys(living, 3), str(story)
     assert all(one["peers_dead"] == [2] for one in story.summaries.values())

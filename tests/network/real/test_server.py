@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 from relays import Relays
 from trials import Trial
 
@@ -37,7 +38,7 @@ def test_when_the_hub_dies_its_clients_end_with_a_sentence_and_resume_with_it(re
         if record["reporter"] == 0 and ended_round(record) == 5:
             peers.kill(0)
 
-    story = real.run(config, SERVER, kill)
+    story = real.run(config, SERVER, kill, lives={0: Life(held_after=5)})
     assert story.exit_codes == {0: -signal.SIGKILL, **dict.fromkeys(CLIENTS, P2PSERError.exit_code)}, str(story)
     assert set(story.failures) == set(CLIENTS)
     said = set(story.failures.values())
@@ -56,6 +57,7 @@ def test_when_the_hub_dies_its_clients_end_with_a_sentence_and_resume_with_it(re
 def test_clients_wait_for_their_hub_and_go_on_with_it(real: Any) -> None:
     config = real.config("out", "gossip.algorithm=fedopt", "training.rounds=30", "training.local_steps=1", *QUICK)
     with Relays(SERVER) as relays, Trial(config, SERVER, relays, 0.05) as trial:
+        trial.held[0] = 6
         trial.start()
         trial.until_round(6)
         trial.kill(0)
@@ -75,7 +77,7 @@ def test_when_a_client_dies_the_others_go_on(real: Any) -> None:
         if record["reporter"] == 2 and ended_round(record) == 3:
             peers.kill(2)
 
-    story = real.run(config, SERVER, kill)
+    story = real.run(config, SERVER, kill, lives={2: Life(held_after=3)})
     living = [0, 1, 3, 4]
     assert story.exit_codes == {**dict.fromkeys(living, 3), 2: -signal.SIGKILL}, str(story)
     assert all(one["peers_dead"] == [2] for one in story.summaries.values())
@@ -96,7 +98,7 @@ def test_a_hub_needs_no_recordings_where_clients_bring_their_own(real: Any) -> N
 
 
 def test_the_demo_says_what_died_with_the_hub(real: Any) -> None:
-    config = real.config("out", "gossip.algorithm=fedavg", *QUICK)
+    config = real.config("out", "gossip.algorithm=fedavg", "training.rounds=300", *QUICK)
     federation = federate(config, 5, hub=0, workers=1)
     said = (r"no peer finished: the hub, peer 0, is lost, and no other peer averages: training cannot go on; [^;]*; "
             r"their ")

@@ -10,6 +10,7 @@ from typing import Any
 
 import networkx as nx
 import torch
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.corpora.manifest import read_manifest, write_manifest
@@ -59,7 +60,7 @@ def test_two_corpora_between_processes(real: Any, tones: Path, tmp_path: Path) -
                 killed.add(peer)
                 peers.kill(peer, signal.SIGKILL)
 
-    story = real.run(torn, RING, kill)
+    story = real.run(torn, RING, kill, lives=dict.fromkeys(range(PEERS), Life(held_after=4)))
     assert set(story.exit_codes.values()) == {-signal.SIGKILL}, str(story)
     story = real.run(torn, RING)
     assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lives import Life
 
 from p2pser.features.federation import federate
 from p2pser.graph.spec import load
@@ -68,7 +69,7 @@ def test_dimensions_alone_survive_a_resume(real: Any, rated: Path) -> None:
             for one in range(PEERS):
                 peers.kill(one)
 
-    first = real.run(config, RING, stop)
+    first = real.run(config, RING, stop, lives=dict.fromkeys(range(PEERS), Life(held_after=4)))
     assert set(first.exit_codes.values()) == {-signal.SIGKILL}, str(first)
     story = real.run(config, RING)
     assert story.exit_codes == dict.fromkeys(range(PEERS), 0), str(story)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.graph.spec import load
 
@@ -24,7 +25,7 @@ def test_the_living_end_with_the_same_bytes(real: Any) -> None:
         if record["reporter"] == VICTIM and "kind" not in record and record["round"] == 3:
             peers.kill(VICTIM)
 
-    story = real.run(config, load("ring", peers=PEERS), kill)
+    story = real.run(config, load("ring", peers=PEERS), kill, lives={VICTIM: Life(held_after=3)})
     living = [i for i in range(PEERS) if i != VICTIM]
     assert {i: one["peers_dead"] for i, one in story.summaries.items()} == {i: [VICTIM] for i in living}, str(story)
     assert {story.exit_codes[i] for i in living} == {3}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from lives import Life
 from real_peers import Story, furthest
-from trials import Life
 
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load

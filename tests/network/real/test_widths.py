@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lives import Life
 
 from p2pser.config import Config
 from p2pser.features.federation import federate
@@ -73,7 +74,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(real: Any) -> N
             for i in EVERYBODY:
                 peers.kill(i)
 
-    real.run(config, topology, kill)
+    real.run(config, topology, kill, lives={2: Life(held_after=5)})
     story = real.run(config, topology)
     assert story.exit_codes == dict.fromkeys(EVERYBODY, 0), str(story)
     assert any(real.events(config, i, "resumed") for i in EVERYBODY)

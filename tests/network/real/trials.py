@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol
 
+from lives import Life
 from real_peers import Record, Story
 from relays import Condition
 
 from p2pser.config import Config
-from p2pser.features.federation import Federation
 from p2pser.graph.spec import Topology
-from p2pser.peer.launch import LocalPeers, child_work
+from p2pser.peer.launch import LocalPeers
 from p2pser.peer.telemetry import read
-
-NAMESPACES = Path("/var/run/netns")
-_CLONE_NEWNET = 0x40000000
-
-
-@dataclass(frozen=True)
-class Life:
-    """A child's work: a peer in a network namespace, or whose local work takes a time of its own, or that lies.
-
-    pace : seconds that the local work of a round takes at least; then the rounds do not depend on the processor.
-    namespace : name of the network namespace to enter.
-    change : called first in the child, with (config, topology, me): a hostile peer replaces parts of itself.
-    """
-
-    pace: float = 0.0
-    namespace: str = ""
-    change: Callable[[Config, Topology, int], None] | None = None
-
-    def __call__(self, config: Config, topology: Topology, me: int, fresh: bool, pipe: Connection,
-                 federation: Federation | None) -> None:
-        if self.namespace:
-            enter(self.namespace)
-        if self.pace:
-            slow_down(self.pace)
-        if self.change is not None:
-            self.change(config, topology, me)
-        child_work(config, topology, me, fresh, pipe, federation)
-
-
-def enter(namespace: str) -> None:
-    """Move this thread, and those that it starts, to a network namespace."""
-    handle = os.open(NAMESPACES / namespace, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).setns(handle, _CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), f"cannot enter the network namespace {namespace}")
-    finally:
-        os.close(handle)
-
-
-def slow_down(pace: float) -> None:
-    """Let the local work of a round of this process take so many seconds more."""
-    from p2pser.training.learner import Learner
-
-    plain: Callable[..., Iterator[Any]] = Learner._gradients
-
-    @functools.wraps(plain)
-    def slow(self: Learner, row: Any, round: int, *rest: Any) -> Iterator[Any]:
-        time.sleep(pace)
-        yield from plain(self, row, round, *rest)
-
-    Learner._gradients = slow  # type: ignore[method-assign]
-
-
-def wait_in_round(number: int, gate: Path, config: Config, topology: Topology, me: int) -> None:
-    """Let this process's local work of one round wait for a file, as a ``change`` of a ``Life``."""
-    from p2pser.training.learner import Learner
-
-    plain: Callable[..., Iterator[Any]] = Learner._gradients
-
-    @functools.wraps(plain)
-    def waits(self: Learner, row: Any, round: int, *rest: Any) -> Iterator[Any]:
-        while round == number and not gate.exists():
-            time.sleep(0.02)
-        yield from plain(self, row, round, *rest)
-
-    Learner._gradients = waits  # type: ignore[method-assign]
 
 
 class Wires(Protocol):
@@ -106,6 +35,8 @@ class Trial:
     wires : the links.
     pace : as for ``Life``.
     changes : what hostile peers change in themselves, by peer.
+    held : the round after which a peer stays where it is until a signal comes (``Life.held_after``), by peer; in its
+        first life only.
     """
 
     config: Config
@@ -113,6 +44,7 @@ class Trial:
     wires: Wires
     pace: float = 0.0
     changes: dict[int, Callable[[Config, Topology, int], None]] = field(default_factory=dict)
+    held: dict[int, int] = field(default_factory=dict)
     story: Story = field(default_factory=Story)
     rounds: dict[int, int] = field(default_factory=dict)
     """The round that each peer ended last."""
@@ -140,7 +72,7 @@ class Trial:
         """Start peers; by default all of them."""
         for i in peers or self.everybody:
             self.gone.pop(i, None)
-            life = Life(self.pace, self.wires.namespace(i), self.changes.get(i))
+            life = Life(self.pace, self.wires.namespace(i), self.changes.get(i), self.held.pop(i, None))
             self.peers.start(i, fresh=fresh, work=life, run=self.wires.view(i, self.config))
 
     def kill(self, *peers: int, number: int = signal.SIGKILL) -> None:
