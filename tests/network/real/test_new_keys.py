@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from commands import Command
-from lives import slow_down
+from commands import Command, hold_rounds
 
 from p2pser.network import keys
 
@@ -21,18 +20,16 @@ EVERYBODY = range(3)
 ODD = 2
 Furthest = Callable[[torch.Tensor], float]
 
-PACE = 0.15
-"""Seconds of local work in a round, so that the run outlasts what happens to it."""
-
 
 class Sites:
-    """Peers as commands of their own, with a topology file that names their keys."""
+    """Peers as commands of their own, with a topology file that names their keys; slow until ``slowly`` is removed."""
 
     def __init__(self, folder: Path, config: Any) -> None:
         self.folder, self.run, self.file = folder, folder / "run.yaml", folder / "sites.yaml"
         self.run.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
         self.pairs = {i: keys.make() for i in EVERYBODY}
         self.running: dict[int, Command] = {}
+        (folder / "slowly").touch()
         self.write()
 
     def write(self) -> None:
@@ -48,7 +45,7 @@ class Sites:
             self.running[me].close()
         self.running[me] = Command("peer", "--id", str(me), "--topology", str(self.file), "--run", str(self.run),
                                    "--set", f"network.secret_key={self.folder / f'key-{me}'}",
-                                   change=functools.partial(slow_down, PACE))
+                                   change=functools.partial(hold_rounds, self.folder))
 
     def said(self, me: int, words: str) -> None:
         lines = []
@@ -78,6 +75,7 @@ def test_a_new_key_of_an_old_peer_needs_no_restart_of_the_others(real: Any, furt
             sites.said(me, f"another address or key of peer {ODD}")
         sites.start(ODD)
         sites.said(ODD, "joins the run in round")
+        (tmp_path / "slowly").unlink()
         said = {me: one.communicate()[1] for me, one in sites.running.items()}
         assert {me: one.returncode for me, one in sites.running.items()} == dict.fromkeys(EVERYBODY, 0), said
     finally:
