@@ -186,11 +186,11 @@ class Session:
             return self.cohort.sums()[0]
         if self.algorithm.sums:
             agreed = secure_statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology.graph,
-                                       least=self.config.privacy.least)
+                                       least=self.config.privacy.least, flaw=self.cohort.asked.flaw)
         else:
             slem = living_slem(self.topology, None, cut, self.living[0])
             agreed = self._agree.statistics(mixer or self.mixer, self.cohort.sums(), STATISTICS, self.topology, cut=cut,
-                                            slem=slem)
+                                            slem=slem, flaw=self.cohort.asked.flaw, warn=self.hooks.warn)
         self.hooks.statistics(agreed)
         return agreed.rows[0]
 

@@ -21,6 +21,11 @@ from p2pser.features.federation import Examples
 from p2pser.features.normalisation import sums
 from p2pser.training.losses import Moments, Objective
 
+MOST_CLIPS = 1e12
+"""More clips than this are not those of one peer."""
+ROUNDING = 1e-6
+"""Rounding of a consensus, or of a secure sum, relative to what sums of clips allow."""
+
 
 @dataclass(frozen=True)
 class TargetStatistics:
@@ -105,6 +110,27 @@ class Asked:
         features, targets = len(row) // 2, sums(beside)
         return np.concatenate([row[: 1 + features], targets[1 : 1 + self.targets],
                                row[1 + features :], targets[1 + self.targets :]])
+
+    def flaw(self, row: NDArray[np.float64]) -> str:
+        """Return why a row (S,) is not one of ``sums``, nor a sum or mean of such rows; "" where it may be one.
+
+        Counts are not negative and not more than clips; sums of squares are at least the squares of sums by the count
+        (Cauchy and Schwarz). These limits hold for every sum and every mean of rows for which they hold.
+        """
+        if not self:
+            return ""
+        frames = 1 if self.features is None else int(np.prod(self.features[1:], dtype=np.int64))
+        count, half = float(row[0]), len(row) // 2
+        if not 0 <= count <= MOST_CLIPS * frames:
+            return f"sums over {count / frames:.4g} clips"
+        first, second = row[1 : half + 1], row[half + 1 :]
+        most = count * (1 + ROUNDING)
+        if (second < 0).any() or (first * first > most * second + ROUNDING**3 * count * count).any():
+            return "sums of squares that are less than numbers of these sums can have"
+        counts = first[half - self.targets :][: self.classes + len(DIMENSIONS) * self.dimensions]
+        if (counts < -ROUNDING * count).any() or (counts > most / frames).any():
+            return "numbers of clips of an emotion, or with a rating, that are negative or more than all"
+        return ""
 
     def read(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, TargetStatistics]:
         """Return the features' sums, None where they are not asked for, and the target statistics.

@@ -62,3 +62,17 @@ def test_a_sum_of_extreme_size_is_refused(number: float) -> None:
 def test_without_a_total_there_are_no_statistics() -> None:
     with pytest.raises(P2PSERError, match="no total"):
         secure_statistics(SimulatedMixer(TOPOLOGY, secrets=SeedSecrets(3)), ROWS, -2, TOPOLOGY.graph, least=5)
+
+
+def test_a_total_that_no_clips_can_have_is_no_total() -> None:
+    def flaw(row: np.ndarray) -> str:
+        return "fewer clips than none" if row[0] < 0 else ""
+
+    def found(first: float) -> torch.Tensor:
+        rows = torch.cat([torch.tensor([[first, 0, 0, 0, 0]], dtype=torch.float64), ROWS[1:]])
+        return secure_statistics(SimulatedMixer(TOPOLOGY, secrets=SeedSecrets(3)), rows, -2, TOPOLOGY.graph, least=3,
+                                 flaw=flaw).rows
+
+    assert float(found(12.0)[0, 0]) == 43 / 4
+    with pytest.raises(P2PSERError, match="or one sent false numbers"):
+        found(-1e9)

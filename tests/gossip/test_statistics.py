@@ -11,6 +11,7 @@ from p2pser.gossip.agreement.consensus import living_slem
 from p2pser.gossip.agreement.statistics import relative_sums, statistics
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.wire.codec import Received
 
 TOPOLOGY = Topology("ring", nx.cycle_graph(9), {}, "metropolis", {})
 
@@ -75,3 +76,43 @@ def test_the_measure_sees_the_smallest_feature_and_survives_zeros():
     assert relative_sums(a, b) == 0
     b[4] *= 1.5
     assert relative_sums(a, b) == pytest.approx(0.5)
+
+
+def false(row: np.ndarray) -> str:
+    """A count below 0, or a sum of squares that is too small for its sum."""
+    half = len(row) // 2
+    return "false" if row[0] < 0 or (row[1 : half + 1] ** 2 > row[0] * row[half + 1 :] * (1 + 1e-6)).any() else ""
+
+
+def lied(lying, lie, since: int) -> tuple[torch.Tensor, list[str], set[int]]:
+    """Gossip the statistics while peer 4 changes its rows from an exchange on; return the rows and what is told."""
+    told: list[str] = []
+    mixer = lying(TOPOLOGY, 4, None, None)
+    mixer.lie = lambda at, dst, src, message: message if src != 4 or at.slot < since else Received(
+        src, lie.astype("<f8").tobytes() + bytes(message.body)[8 * len(lie):])
+    rows = torch.from_numpy(np.stack([sums(x) for x in clips()]))
+    found = statistics(mixer, rows, -1, TOPOLOGY, slem=living_slem(TOPOLOGY, None, (), 0), flaw=false, warn=told.append)
+    return found.rows, told, {edge[1] for edge, _, _ in mixer.strikes}
+
+
+@pytest.mark.parametrize("first", [-1e9, -1.0])
+def test_a_false_row_of_ones_own_is_refused_for_good_and_the_others_find_their_mean(lying, first):
+    rows, told, struck = lied(lying, np.array([first]), 0)
+    assert struck == {4}
+    assert not told
+    assert not any(false(row) for row in rows.numpy()[[i for i in range(9) if i != 4]])
+
+
+def test_where_the_result_is_false_a_peer_takes_its_own_and_its_neighbours_rows(lying):
+    rows, told, struck = lied(lying, np.array([-1e9]), 1)
+    own = torch.from_numpy(np.stack([sums(x) for x in clips()]))
+    assert torch.equal(rows[0], own[[0, 1, 8]].mean(0)) or torch.equal(rows[0], own[[0, 8, 1]].mean(0))
+    assert not struck
+    assert len(told) == 9
+    assert "peer 0 goes on with those of its own and 2 neighbours' clips" in told[0].lower()
+
+
+def test_rows_of_zeros_do_not_take_the_clips_of_the_others_away(lying):
+    rows, told, _ = lied(lying, np.zeros(41), 0)
+    assert (rows[:, 0] > 0).all()
+    assert not told or all("fewer than its own" in sentence for sentence in told)

@@ -114,3 +114,20 @@ def test_targets_are_what_the_task_asks_for() -> None:
     shares = targets(soft, TrainingSettings()).classes
     assert shares is not None
     assert shares.shape == (6, 3)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 7)])
+@pytest.mark.parametrize("task", ["classes", "dimensions", "both"])
+def test_sums_of_clips_and_their_means_have_no_flaw_and_others_have(task: str, shape: tuple[int, ...]) -> None:
+    asked = Asked.of(TrainingSettings.model_validate({"task": task, "balance": "weights"}), CLASSES,
+                     features=(5, *shape[1:]))
+    rows = [asked.sums(examples(n, n, *shape)) for n in (12, 1, 30, 0)]
+    half = len(rows[0]) // 2
+    assert not any(map(asked.flaw, [*rows, np.sum(rows, axis=0), np.mean(rows, axis=0)]))
+    counted = half - asked.targets + 1
+    for place, value in [(0, -1.0), (0, 1e14), (0, 0.0), (1, 1e9), (half + 1, -1e-3), (half + 1, 0.0),
+                         (counted, -1.0), (counted, 13.0)]:
+        false = rows[0].copy()
+        false[place] = value
+        assert asked.flaw(false), (place, value)
+    assert not Asked().flaw(np.zeros(0))

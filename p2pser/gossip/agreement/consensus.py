@@ -38,6 +38,9 @@ from p2pser.wire.messages import Buffer
 Measure: TypeAlias = Callable[[Tensor, Tensor], float]
 """(own row, a neighbour's row), both (D,) float64 -> their difference, relative."""
 
+Check: TypeAlias = Callable[[int, Edge, Tensor], str]
+"""(exchange, edge, the row that came over it) -> why it is refused, "" where it is not."""
+
 Answer: TypeAlias = tuple[Tensor, Trailer]
 """A neighbour's row in an exchange, and its trailer."""
 
@@ -120,7 +123,7 @@ def consensus(
     max_exchanges: int = MOST_EXCHANGES, weights: Callable[[int, int], float] | None = None,
     measure: Measure = relative_norm,
     cut: Collection[tuple[int, int]] = (), observe: Callable[[int, Tensor], None] | None = None,
-    parts: Parts | None = None, largest: float | None = None,
+    parts: Parts | None = None, largest: float | None = None, check: Check = lambda exchange, edge, row: "",
 ) -> Consensus:
     """Gossip rows to one row, the mean that the mixing matrix conserves, at Step(round, 0), Step(round, 1), …
 
@@ -142,7 +145,7 @@ def consensus(
     observe : called as observe(k, y) with the rows (B, D) before exchange k.
     parts : the parts of rows that peers exchange (None: whole rows). The holders of an entry then end with its mean
         over them, and ``parts`` measures differences.
-    largest : magnitude of the largest number that a neighbour may send; default: ``reading.plausible``.
+    largest, check : the largest number that a row may hold (default: ``reading.plausible``), and what else is asked.
     """
     graph, y = topology.graph, _Framed(rows)
     groups = parts.groups() if parts is not None else ()
@@ -161,7 +164,7 @@ def consensus(
         running = {b: node for b, node in running.items() if node.adopted is None}
         if not running:
             break
-        read = _Reader(y.rows, at_row, graph, exchange, {node.peer: node for node in running.values()}, parts, largest)
+        read = _Reader(y.rows, at_row, graph, exchange, {n.peer: n for n in running.values()}, parts, largest, check)
         inbox = mixer.collect_messages(Step(round, exchange), read)
         mixed, theirs = _mixed(y, inbox, at_row, weights)
         if exchange % math.ceil(diameter / 2) == 0:
@@ -275,7 +278,8 @@ class _Reader:
     """
 
     def __init__(self, y: Tensor, at_row: Mapping[int, int], graph: nx.Graph, exchange: int,
-                 running: Mapping[int, Agreement], parts: Parts | None, largest: float | None) -> None:
+                 running: Mapping[int, Agreement], parts: Parts | None, largest: float | None, check: Check) -> None:
+        self._check = check
         self._y, self._at_row, self._graph, self._exchange = y, at_row, graph, exchange
         self._running, self._parts = running, parts
         self._limits = {i: plausible(magnitude(y[at_row[i]])) if largest is None else largest for i in running}
@@ -294,6 +298,8 @@ class _Reader:
         row, trailer = self._decoded[key]
         if not magnitude(row) <= self._limits[dst]:
             raise message.refused(f"a row that is not plausible in exchange {self._exchange} of the consensus")
+        if why := self._check(self._exchange, edge, row):
+            raise message.refused(why)
         self._running[dst].check(trailer, src)
         return (row if parts is None else parts.fit(dst, src, own, row)), trailer
 

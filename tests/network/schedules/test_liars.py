@@ -1,0 +1,95 @@
+"""One liar among whole honest peers, on a fake clock and network: no lie ends the run of the others, or is unseen."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from p2pser.run.setup import STATISTICS
+from p2pser.wire.messages import Header, Kind, decode, encode
+from schedules.schedule import Schedule, own_folder
+
+LIAR = 1
+Lie = Callable[[int, Header, bytes], bytes]
+"""(receiver, header, payload) -> the payload that leaves in its place."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    threads = torch.get_num_threads()
+    yield own_folder()
+    shutil.rmtree(own_folder().parent, ignore_errors=True)
+    torch.set_num_threads(threads)
+
+
+class Lied(Schedule):
+    """A schedule without faults whose peer 1 replaces what it sends."""
+
+    def __init__(self, folder: Path, lie: Lie, algorithm: str = "dfedavg", topology: str = "complete",
+                 settings: tuple[str, ...] = ()) -> None:
+        super().__init__(4, folder, algorithm, topology, faults=False)
+        self.config = self.config.with_settings(["features.normalise=global", *settings])
+        self.liar = LIAR
+        self.network.mutate[LIAR] = lambda receiver, frame: (self._changed(lie, receiver, frame),)
+        self.run()
+
+    @staticmethod
+    def _changed(lie: Lie, receiver: int, frame: bytes) -> bytes:
+        header, payload = decode(frame)
+        if header.kind is not Kind.ROW:
+            return frame
+        told = lie(receiver, header, bytes(payload))
+        return encode(header._replace(total=len(told)), told)
+
+    def data_of(self, me: int) -> Any:
+        return dataclasses.replace(super().data_of(me), normalise="global")
+
+    @property
+    def honest(self) -> set[int]:
+        return set(self.machines) - {LIAR}
+
+    def ends(self) -> list[Any]:
+        """How the honest peers have ended: their exit codes, and what they raised."""
+        return [machine.past[-1].exit_code if machine.past[-1].ended[0] == "done" else machine.past[-1].ended
+                for i, machine in self.machines.items() if i != LIAR]
+
+    def said(self, words: str) -> set[int]:
+        """The honest peers that say these words."""
+        return {i for i in self.machines if i != LIAR
+                and any(who == i and words in " ".join(map(str, what)) for _, who, *what in self.world.trace)}
+
+
+def numbers(first: int, *values: float) -> Lie:
+    """In each message of the statistics from exchange ``first`` on: these numbers from the front, then zeros."""
+    def lie(receiver: int, header: Header, payload: bytes) -> bytes:
+        if header.round != STATISTICS or header.slot < first:
+            return payload
+        told = struct.pack(f"<{len(values)}d", *values)
+        return told + payload[len(told):]
+
+    return lie
+
+
+
+
+@pytest.mark.parametrize("values", [(-1e9,), (1e29,), (6.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)], ids=str)
+def test_false_statistics_of_ones_own_clips_are_refused_and_their_sender_is_named(
+        folder: Path, values: tuple[float, ...]) -> None:
+    one = Lied(folder, numbers(0, *values))
+    assert not one.violations
+    assert set(one.ends()) <= {0, 3}, one.ends()
+    assert one.said("peer 1 sent false statistics of its clips") == one.honest
+
+
+def test_statistics_that_become_false_later_end_no_peer_and_each_says_so(folder: Path) -> None:
+    one = Lied(folder, numbers(1, -1e9))
+    assert not one.violations
+    assert one.ends() == [0] * len(one.honest)
+    assert one.said("the statistics of features and targets cannot be those of all peers") == one.honest
