@@ -284,6 +284,9 @@ class LastPhase:
             peers = peer_list(missing)
             self.reporter.tell("incomplete", f"{who.upper()}: the model lacks what {peers} learned after the loss; "
                                f"start {peers} again with the same command, to take this model", missing=missing)
+        elif self.mixer.secrets is not None:
+            self.reporter.tell("incomplete", f"{who.upper()}: no total of a secure sum has reached them all (the lines "
+                               "of the rounds say why), so the peers' models differ", missing=[])
         else:
             distance = summary["consensus_distance"]
             apart = "" if distance is None else f" at a difference of {distance:.1e}"

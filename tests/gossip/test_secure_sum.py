@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import networkx as nx
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from p2pser.gossip.agreement.flood import most_slots
 from p2pser.gossip.agreement.secure_sum import secure_sum, spanning_tree
 from p2pser.gossip.mixer import Step
+from p2pser.gossip.secrets import NONCE
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import Faults, SimulatedMixer
 from p2pser.simulation.secrets import SeedSecrets
@@ -198,6 +200,32 @@ def test_one_that_lies_in_the_closing_gives_nobody_a_total_that_cannot_be_one(ly
         Received(0, word) if src == 0 and at.slot >= closing else Received(0, b"") if src == 0 else message)
     given_inputs = inputs_of(graph)
     check(secure_sum(mixer, 0, given_inputs, graph, least=3, chunk=CHUNK), given_inputs, {1, 2, 3})
+
+
+@pytest.mark.parametrize(("graph", "seen"), [(nx.cycle_graph(6), {4}), (nx.grid_2d_graph(2, 3), {3, 5}),
+                                             (nx.complete_graph(4), set())])
+def test_one_that_tells_each_neighbour_another_nonce_keeps_the_round_from_its_total_and_each_peer_says_so(
+        lying, graph, seen):
+    told: dict[int, str] = {}
+    graph, liar = nx.convert_node_labels_to_integers(graph), 1
+    mixer = lying(topology(graph), liar, None, None,
+                  secrets=SeedSecrets(0, lambda peer, round, what: told.setdefault(peer, what)))
+
+    def lie(at: Step, dst: int, src: int, message: Received) -> Received:
+        if src != liar or at.slot >= most_slots(graph):
+            return message
+        final, values, cut = msgpack.unpackb(bytes(message.body))
+        told_nonce = bytes([dst]) * NONCE
+        return Received(liar, msgpack.packb([final, [[i, told_nonce + value[NONCE:] if i == liar else value]
+                                                     for i, value in values], cut]))
+
+    mixer.lie = lie
+    totals = secure_sum(mixer, 0, inputs_of(graph), graph, least=3, chunk=CHUNK)
+    assert set(totals.values()) == {None}
+    assert told.keys() == set(graph)
+    assert all(what.startswith("this round has no total: ") for what in told.values())
+    assert {i for i, what in told.items() if "random numbers came from peer 1 by different ways" in what} - {1} == seen
+    assert not mixer.strikes
 
 
 @given(size=st.integers(1, 14), seed=st.integers(0, 10**6))

@@ -104,6 +104,8 @@ class Knowledge:
     """Those of this peer's edges over which it received nothing."""
     final: set[int] = field(default_factory=set)
     """The neighbours that have ended."""
+    doubted: set[int] = field(default_factory=set)
+    """The peers of which different values came: one of those who sent them lies, or the peer was started again."""
     labels: tuple[str, ...] | None = None
     """The union of the labels of all peers whose value it has; None: the flood carries none."""
     _before: int = 0
@@ -164,6 +166,8 @@ class Knowledge:
     def merge(self, message: FloodMessage, source: int) -> None:
         """Take what is credible of a neighbour's message (see the module)."""
         for origin, value in message.values.items():
+            if self.values.get(origin, value) != value:
+                self.doubted.add(origin)
             if origin == source or not self.living(origin):
                 self.values.setdefault(origin, value)
         self.cuts({edge for edge in message.cut - self.cut if source in edge or not any(

@@ -31,6 +31,7 @@ import networkx as nx
 import numpy as np
 
 from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
+from p2pser.base.wording import peer_list
 from p2pser.gossip.agreement.flood import Knowledge, flood_knowledge, most_slots, ordered, without
 from p2pser.gossip.agreement.masks import Integers, digest, mask
 from p2pser.gossip.mixer import Mixer, Outbox, Step
@@ -54,11 +55,13 @@ class View:
     """The living network as one peer sees it in one sum.
 
     roster : ids, ascending. living : the edges between them that are not cut. name : NONCE bytes that stand for it.
+    doubted : the peers of which different nonces came, ascending.
     """
 
     roster: tuple[int, ...]
     living: frozenset[Edge]
     name: bytes
+    doubted: tuple[int, ...] = ()
 
     @cached_property
     def tree(self) -> Tree:
@@ -126,6 +129,9 @@ def secure_sum(mixer: Mixer, round: int, inputs: Mapping[int, Integers], graph: 
     first += 2 * len(graph) + -(-len(form) // chunk)
     nodes = {i: _Closing(totals.get(i)) for i in mixer.peers if i not in skipping}
     _close(mixer, Step(round, first), nodes, _Due(form, graph, least, plausible))
+    for i, summand in summands.items():
+        if nodes[i].total is None and summand.received < len(form):
+            secrets.tell(i, round, f"this round has no total: {summand.obstacle()}")
     return {i: nodes[i].total if i in nodes else None for i in mixer.peers}
 
 
@@ -180,7 +186,7 @@ def _view(round: int, known: Knowledge) -> View:
     living = frozenset(ordered(i, j) for i, j in graph.edges)
     return View(tuple(values), living, digest(
         round.to_bytes(4, "little", signed=True), *(_number(i) + value for i, value in values.items()),
-        *(_number(i) + _number(j) for i, j in sorted(living))))
+        *(_number(i) + _number(j) for i, j in sorted(living))), tuple(sorted(known.doubted)))
 
 
 def _of_roster(roster: Sequence[int]) -> bytes:
@@ -205,6 +211,18 @@ class _Summand:
     """Its masked input, and then the sum of the inputs below it in the tree; None where a part of it is missing."""
     received: int = 0
     """The integers of the total that have come."""
+    apart: set[int] = field(default_factory=set)
+    """The neighbours whose messages name another view."""
+
+    def obstacle(self) -> str:
+        """Return why the total has not come, as far as this peer can tell."""
+        if self.view.doubted:
+            return (f"different random numbers came from {peer_list(self.view.doubted)} by different ways, so that no "
+                    "two peers may sum together: a peer that sends or passes them on lies, or was started again")
+        if self.apart:
+            return (f"{peer_list(sorted(self.apart))} and this peer have heard different random numbers, so that they "
+                    "may not sum together: a peer was lost or started again meanwhile, or lies")
+        return "a peer was lost meanwhile, or lies"
 
     def arrived(self, where: slice, part: Integers) -> None:
         """Take a part of the total, unless one before it is missing."""
@@ -278,7 +296,10 @@ class _Pipe:
     def read(self, neighbour: int, message: Received) -> Integers | None:
         """Return the part that is due from a neighbour; None where it sent none, or has another view."""
         octets = memoryview(message.octets(NONCE + self.chunk * self.total.itemsize))
-        if not octets or octets[:NONCE] != self.name:
+        if not octets:
+            return None
+        if octets[:NONCE] != self.name:
+            self.summand.apart.add(neighbour)
             return None
         due = self.from_above if neighbour == self.parent else self.from_below if neighbour in self.children else None
         if due is None or len(octets) != NONCE + (due.stop - due.start) * self.total.itemsize:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import torch
 
+from p2pser.gossip.secrets import NONCE
 from p2pser.run.setup import STATISTICS
 from p2pser.wire.messages import Header, Kind, decode, encode
 from schedules.schedule import Schedule, own_folder
@@ -93,3 +95,24 @@ def test_statistics_that_become_false_later_end_no_peer_and_each_says_so(folder:
     assert not one.violations
     assert one.ends() == [0] * len(one.honest)
     assert one.said("the statistics of features and targets cannot be those of all peers") == one.honest
+
+
+def two_nonces(receiver: int, header: Header, payload: bytes) -> bytes:
+    """In each census of training: another nonce for each neighbour."""
+    if header.codec or not 0 <= header.round < 3:
+        return payload
+    try:
+        final, values, cut = msgpack.unpackb(payload)
+    except (TypeError, ValueError, msgpack.ExtraData):
+        return payload
+    return bytes(msgpack.packb([final, [[i, bytes([receiver]) * NONCE + value[NONCE:] if i == LIAR else value]
+                                        for i, value in values], cut]))
+
+
+def test_one_that_tells_each_neighbour_another_nonce_brings_about_no_total_and_each_peer_says_so(folder: Path) -> None:
+    one = Lied(folder, two_nonces, "secure-average", "ring", ("features.normalise=none", "training.rounds=3"))
+    assert not one.violations
+    assert one.ends() == [3] * len(one.honest)
+    assert one.said("this round has no total") == one.honest
+    assert one.said("no total of a secure sum has reached them all") == one.honest
+    assert not one.said("raise gossip.max_consensus_exchanges")
