@@ -185,7 +185,9 @@ class Entrance:
         if not (ending := set(self.mixer.roster.ending()) - self._mute):
             return False
         self.reporter.waiting(f"waiting for the model of {peer_list(sorted(ending))}: the run is at its end")
-        self._mute = wait_for_model(self.mixer, self._mute, self.session.config.network.round_timeout, self._longest)
+        patience = self.session.config.network.round_timeout
+        longest = LONGEST * patience if self.mixer.training() else math.inf  # these neighbours may send their state
+        self._mute = wait_for_model(self.mixer, self._mute, patience, min(self._longest, longest))
         return True
 
     def _waiting(self, sentence: str) -> None:
@@ -287,5 +289,8 @@ class Entrance:
                 self.reporter.tell("states_differ", f"peer {self.me} takes the state of peer {joined.sender}; the "
                                    f"state of {others} is of another run: find out which of them is wrong",
                                    taken=joined.sender, differing=list(joined.differing))
+            if len(joined.senders) == 1 < len(self.mixer.neighbours):
+                self.reporter.say(f"peer {self.me} takes the state of peer {joined.sender} alone, which no other "
+                                  "neighbour has confirmed")
             return replace(joined, x=row, call=call)
         return None

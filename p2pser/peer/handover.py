@@ -166,8 +166,10 @@ class Handover:
         soon = {j for j in here if self._phase(j) >= Phase.CONSENSUS}
         patience = PATIENCE if soon - self._received.keys() else GREETING if self._mixer.roster.missing() else 0.0
         over = now >= self._first + patience
-        # While other neighbours train with this peer, a single neighbour does not end its run.
-        training = phase >= Phase.TRAIN and self._own is None and bool(here - self._done)
+        # While other neighbours train, with this peer or not yet, a single neighbour does not end its run.
+        others = here - self._done
+        training = self._own is None and bool(others if phase >= Phase.TRAIN else
+                                              others.intersection(self._mixer.roster.training()))
         if len(together) > 1 or (len(self._received) == 1 and over and not training):
             self._take_over(together, fit)
         elif len(self._received) > 1 and over and phase < Phase.TRAIN:

@@ -37,7 +37,8 @@ class JoinState:
     """The state that neighbour ``sender`` sent.
 
     round : the round that begins. call : the roll call. sums : (S,) of the statistics. x : (D,), parameters, or the
-    part of them that the sender shares with this peer. differing : the senders whose answers differ from it.
+    part of them that the sender shares with this peer. differing : the senders whose answers differ from it. senders :
+    those whose answers agree with it, its own included.
     """
 
     sender: int
@@ -46,6 +47,7 @@ class JoinState:
     sums: Tensor
     x: Tensor
     differing: tuple[int, ...] = ()
+    senders: tuple[int, ...] = ()
 
     def agrees(self, other: JoinState) -> bool:
         """Whether the other state is of the same run; round and parameters may differ between senders."""
@@ -271,7 +273,7 @@ def _chosen(states: dict[int, JoinState]) -> tuple[JoinState, int]:
     state, together = states[best], groups[best]
     differing = tuple(j for j in sorted(states) if j not in together)
     earliest = min(states[j].round for j in together)  # one sender alone cannot send a peer to a later round
-    return JoinState(best, earliest, state.call, state.sums, state.x, differing), len(together)
+    return JoinState(best, earliest, state.call, state.sums, state.x, differing, tuple(together)), len(together)
 
 
 def call_fields(call: RollCall) -> dict[str, Any]:

@@ -173,6 +173,17 @@ def test_a_run_under_way_is_joined_in_the_round_of_the_others_with_our_own_clips
     assert "calls the roll" not in peer.names()
 
 
+def test_a_state_that_no_other_neighbour_has_confirmed_is_reported_as_such(peer: Peer) -> None:
+    said = list[str]()
+    peer.entrance.reporter.say = said.append  # type: ignore[method-assign]
+    peer.trains, peer.states = (1,), [replace(state(1), senders=(1,))]
+    assert peer.entrance.enter().joined
+    assert said[-1] == "peer 0 takes the state of peer 1 alone, which no other neighbour has confirmed"
+    peer.states = [replace(state(1), senders=(1, 3))]
+    assert peer.entrance.enter().joined
+    assert "peer 0 waits" in said[-1]
+
+
 def test_the_roll_call_names_our_clips_only_where_they_weigh(peer: Peer) -> None:
     peer.entrance.enter()
     peer.entrance.session.config.gossip.weighting = "uniform"

@@ -219,6 +219,21 @@ def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Pe
     assert taken(peer).givers == (1,)
 
 
+def test_before_it_begins_a_peer_does_not_end_on_the_word_of_one_while_another_trains(peer: Peer) -> None:
+    """Nor takes its model; where the other has not begun either, the one may be the only peer that was not killed."""
+    peer.comes(1)
+    peer.comes(2, Progress(3, 0, Phase.TRAIN, 0))
+    peer.look()
+    peer.answers(1, end(1, 2, 3))
+    peer.look()
+    peer.mixer.now += 10 * PATIENCE
+    peer.look()
+    assert not peer.said
+    peer.comes(2, Progress(0, 0, Phase.START, 0), incarnation=1)
+    assert taken(peer).givers == (1,)
+    assert "takes the model of peer 1 alone, which no other neighbour has confirmed" in peer.said[0]
+
+
 def test_who_takes_part_in_the_end_asks_for_nothing(peer: Peer) -> None:
     peer.mixer.io.progress = Progress(ROUNDS + 1, 2, Phase.CONSENSUS, 0)
     peer.comes(1)

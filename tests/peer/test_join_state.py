@@ -134,6 +134,7 @@ def test_two_that_agree_are_believed_at_once_and_the_earlier_round_counts(peer: 
     peer.sends(3, round=5)
     state = received(peer)
     assert (state.sender, state.round, state.differing, state.x.tolist()) == (1, 5, (), [1.0, 2.0, 1.0])
+    assert state.senders == (1, 3)
     assert state.call == RollCall(2, CLIPS, frozenset({(0, 3)}), {1: 0.5})
     assert peer.mixer.now == 20.0
 
@@ -169,7 +170,7 @@ def test_states_of_different_runs_are_told(peer: Peer, other: dict[str, Any]) ->
         peer.comes(neighbour)
     peer.sends(1)
     peer.sends(3, **other)
-    assert (received(peer).sender, received(peer).differing) == (1, (3,))
+    assert (received(peer).sender, received(peer).differing, received(peer).senders) == (1, (3,), (1,))
 
 
 def test_a_sum_near_zero_agrees_with_its_last_bits_of_another_machine(peer: Peer) -> None:
