@@ -332,7 +332,7 @@ class NetworkMixer:
             deadline = self.exchange.deadline(now)
             if self.exchange.patient(now):
                 deadline = min(self.waits(), math.inf if deadline is None else deadline)
-            self._receiving.next(None if deadline is None else deadline - now)
+            self._receiving.wait(None if deadline is None else deadline - now)
 
     def _report(self, progress: Progress) -> None:
         self.io.progress = progress

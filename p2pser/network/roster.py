@@ -30,6 +30,8 @@ class Roster:
         self._progress: dict[int, Progress] = {}
         self._broken: set[int] = set()
         self._renewed: set[int] = set()
+        self.alone: dict[int, float] = dict.fromkeys(self.neighbours, 0.0)
+        """For how long exchanges have waited for one neighbour only, by neighbour [s]."""
         self.rounds_over = False
         """Whether our training is over: a neighbour that returns then takes no part, since it has missed too much."""
         self.hellos: Mapping[int, Hello] = MappingProxyType(self._hellos)

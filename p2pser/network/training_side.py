@@ -163,6 +163,14 @@ class Receiving:
         self._handle(event)
         self._check()
 
+    def wait(self, timeout: float | None) -> None:
+        """Handle the next event as ``next`` does, in an exchange; count the time if one neighbour alone is awaited."""
+        now = self._clock()
+        awaited = self._exchange.waiting(now)
+        self.next(timeout)
+        if len(awaited) == 1:
+            self._roster.alone[awaited[0]] += self._clock() - now
+
     def drain(self) -> None:
         """Handle the events that are queued now, and not those that arrive meanwhile, perhaps without a pause."""
         for _ in range(self._io.events.qsize()):

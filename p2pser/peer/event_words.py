@@ -21,7 +21,7 @@ def sentence(event: Mapping[str, Any]) -> str:
                  "up": f"{who} is connected", "alive": f"{who} is heard again", "rejoined": f"{who} has come back",
                  "apart": f"{who} goes on without this peer", "bye": f"{who} has left",
                  "refused": f"{who}: not admitted", "banned": f"{who} is banned",
-                 "struck": f"a message of {who} did not fit", "left": "this peer has left",
+                 "struck": f"a message of {who} did not fit", "left": "this peer has left", "slow": f"{who} is slow",
                  "listening": f"started, listens at {event.get('endpoint')}",
                  "waiting": str(event.get("sentence") or "waiting"),
                  "paused": f"this process did not run for {_seconds(event, 'seconds')}",

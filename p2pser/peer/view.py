@@ -34,7 +34,7 @@ MOST_PEERS = 1_000_000
 """An id of a peer is below this number."""
 Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
 PROBLEMS = frozenset({"suspect", "dead", "refused", "trouble", "struck", "banned", "apart", "bye", "clip_left_out",
-                      "checkpoint_failed", "incomplete", "paused", "sum", "left"})
+                      "checkpoint_failed", "incomplete", "paused", "slow", "sum", "left"})
 """Kinds of events that may require an action of the operator."""
 _FOLDER = re.compile(r"peer-(\d+)")
 _LINKS = {"up": "alive", "alive": "alive", "rejoined": "returning", "apart": "apart", "suspect": "silent",

@@ -1,7 +1,10 @@
-"""Messages about a peer's waits: for which neighbours, since when, and what helps; at the start, and in long rounds."""
+"""Messages about a peer's waits: for which neighbours, since when, and what helps; at the start, in long rounds, and
+where one neighbour makes all rounds long.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -23,6 +26,10 @@ AGAIN = 600.0
 """Time between further reports of one wait [s]."""
 LOOK = 1.0
 """Time between two checks of the present exchange [s]."""
+SHARE, LEAST = 0.5, 60.0
+"""A neighbour is reported as slow where exchanges have waited for it alone for this share of the last rounds' time, and
+for at least so long [s].
+"""
 SHOWN = 4
 """Most addresses in one sentence."""
 _DOES = {Phase.START: "it has not begun", Phase.SETUP: "it prepares the run", Phase.TRAIN: "it trains in round {}",
@@ -48,7 +55,9 @@ class Waits:
         self._seconds: deque[float] = deque(maxlen=RECENT)
         self._meeting: tuple[str, float] | None = None
         """The sentence shown at the start while neighbours are missing, and since when."""
-        self._next_look, self._next_word = clock(), 0.0
+        self._next_look, self._next_word, self._next_slow = clock(), 0.0, -math.inf
+        self._alone: deque[dict[int, float]] = deque(maxlen=RECENT)
+        """For how long the exchanges had waited for each neighbour alone, after each of the last rounds [s]."""
         self._stalled: int | None = None
         """The round that lasts too long."""
 
@@ -68,6 +77,8 @@ class Waits:
         if self._stalled is not None:
             self._reporter.say(f"peer {self._me}: round {round + 1} is over, after {duration(seconds)}")
             self._stalled = None
+        self._slow()
+        self._alone.append(dict(self._mixer.roster.alone))
 
     def look_up(self) -> None:
         """Report a wait that has become long; call it often."""
@@ -105,6 +116,24 @@ class Waits:
         self._reporter.waiting(f"waiting {where} since {_clock_time(waited)} for {who}{more}: p2pser status at that "
                                "site says whether it trains slowly or waits itself",
                                round=at, peers=list(awaited), waits_for=whom)
+
+    def _slow(self) -> None:
+        """Report a neighbour whose rows alone took much of the last rounds' time; not a hub, for which all wait."""
+        now, alone, total = self._clock(), self._mixer.roster.alone, sum(self._seconds)
+        before = self._alone[0] if self._alone else alone
+        j = max(alone, key=lambda j: alone[j] - before[j], default=None)
+        if j is None or j == self._topology.hub or now < self._next_slow:
+            return
+        waited, rounds = alone[j] - before[j], len(self._seconds)
+        if waited < max(LEAST, SHARE * total):
+            return
+        self._next_slow, share = now + AGAIN, min(1.0, waited / total)
+        timeout = duration(self._config.network.round_timeout)
+        reason = f"{share:.0%} of the time of the last {rounds} rounds were waits for it alone"
+        self._reporter.tell("slow", f"peer {self._me} finds {self._at(j)} slow: {reason}. p2pser status at that site "
+                            "says whether it trains slowly or waits itself; an exchange goes on without it where it "
+                            f"reports no progress for {timeout} (network.round_timeout)", peer=j, reason=reason,
+                            share=share, seconds=waited, rounds=rounds)
 
     def _longest(self) -> float:
         network = self._config.network

@@ -100,3 +100,25 @@ def test_before_the_first_round_is_over_nothing_is_usual_yet(peer: Waiting) -> N
     (told,) = peer.at(1062.0)
     assert "waiting before the first round" in told
     assert "peer 3 at tcp://192.0.2.3:5700 (silent; before that, it has not reported how far it is)" in told
+
+
+def test_a_neighbour_that_makes_all_rounds_long_is_named_with_its_share_now_and_then(peer: Waiting) -> None:
+    def rounds(number: int, seconds: float, alone: float) -> list[str]:
+        before = len(peer.said)
+        for round in range(number):
+            peer.now += seconds
+            peer.roster.alone[3] += alone
+            peer.roster.alone[1] += 0.5
+            peer.waits.round_over(round, seconds)
+        return peer.said[before:]
+
+    peer.roster.alone[3] = 500.0  # before the first round
+    assert rounds(19, 10.0, 3.3) == []  # less than half of the time
+    (said,) = rounds(20, 10.0, 9.0)
+    assert said.startswith("peer 0 finds peer 3 at tcp://192.0.2.3:5700 slow: 50% of the time of the last 20 rounds "
+                           "were waits for it alone. p2pser status at that site says ")
+    assert said.endswith("where it reports no progress for 1 min 0 s (network.round_timeout)")
+    assert len(rounds(60, 10.0, 9.0)) == 1  # ten minutes
+    assert rounds(90, 0.1, 0.09) == []  # a quick exchange is mostly a wait
+    (first, second) = [one for one in read(peer.telemetry.folder / "events.jsonl") if one["kind"] == "slow"]
+    assert (first["peer"], second["share"], second["rounds"]) == (3, 0.9, 20)

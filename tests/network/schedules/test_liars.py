@@ -16,7 +16,7 @@ import torch
 from p2pser.gossip.secrets import NONCE
 from p2pser.run.setup import STATISTICS
 from p2pser.wire.messages import Header, Kind, decode, encode
-from schedules.schedule import Schedule, own_folder
+from schedules.schedule import ROUND_TIMEOUT, Schedule, own_folder
 
 LIAR = 1
 Lie = Callable[[int, Header, bytes], bytes]
@@ -116,3 +116,16 @@ def test_one_that_tells_each_neighbour_another_nonce_brings_about_no_total_and_e
     assert one.said("this round has no total") == one.honest
     assert one.said("no total of a secure sum has reached them all") == one.honest
     assert not one.said("raise gossip.max_consensus_exchanges")
+
+
+def test_one_that_answers_just_in_time_is_named_with_its_share_and_the_run_goes_on(folder: Path) -> None:
+    one = Schedule(4, folder, "dfedavg", "ring", faults=False)
+    one.config = one.config.with_settings(["training.rounds=17"])
+    for i, machine in one.machines.items():
+        machine.pace = 0.8 * ROUND_TIMEOUT if i == LIAR else 0.02
+    one.run()
+    assert not one.violations
+    assert {machine.past[-1].exit_code for machine in one.machines.values()} == {0}
+    told = {who: what[0] for _, who, says, *what in one.world.trace if says == "says" and " slow: " in str(what[0])}
+    assert {who for who, what in told.items() if f"finds peer {LIAR} at " in what} == {0, 2}
+    assert all(": 9" in what for what in told.values())
