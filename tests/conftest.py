@@ -106,7 +106,8 @@ def own_ports() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give the session and its child processes folders of their own: nothing is written to the user's.
+    """Give the session and its child processes folders of their own: nothing is written to the user's. The size of the
+    user's terminal is not theirs either.
 
     The feature cache and the synthetic corpus are made once a session, for all of its pytest-xdist workers;
     P2PSER_CACHE, when it is set, keeps them from one session to the next.
@@ -116,6 +117,8 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        for name in ("COLUMNS", "LINES"):
+            patch.delenv(name, raising=False)
         if not os.environ.get("P2PSER_CACHE"):
             patch.setenv("P2PSER_CACHE", str(session / "p2pser"))
         yield
