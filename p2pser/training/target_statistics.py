@@ -18,7 +18,7 @@ from torch import Tensor
 from p2pser.config import TrainingSettings
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.features.federation import Examples
-from p2pser.features.normalisation import sums
+from p2pser.features.normalisation import ATTACHED, sums
 from p2pser.training.losses import Moments, Objective
 
 MOST_CLIPS = 1e12
@@ -95,6 +95,13 @@ class Asked:
         """The number of columns of targets."""
         return self.classes + (2 * len(DIMENSIONS) if self.dimensions else 0)
 
+    @property
+    def _frames(self) -> int:
+        """How often a clip counts in a row: 1, or the frames of its matrix."""
+        if self.features is None or len(self.features) == ATTACHED - 1:
+            return 1
+        return int(np.prod(self.features[1:], dtype=np.int64))
+
     def sums(self, examples: Examples) -> NDArray[np.float64]:
         """Return the row of the examples' sums, (1 + 2 columns,) float64; (0,) where nothing is asked for."""
         if not self:
@@ -119,7 +126,7 @@ class Asked:
         """
         if not self:
             return ""
-        frames = 1 if self.features is None else int(np.prod(self.features[1:], dtype=np.int64))
+        frames = self._frames
         count, half = float(row[0]), len(row) // 2
         if not 0 <= count <= MOST_CLIPS * frames:
             return f"sums over {count / frames:.4g} clips"
@@ -150,9 +157,8 @@ class Asked:
             variance = np.maximum(squares / there - mean**2, 0.0)
             moments = Moments(_on_grid(mean), _on_grid(variance))
         plain = None if self.features is None else np.concatenate([row[:1], first[:features], second[:features]])
-        frames = 1 if self.features is None else int(np.prod(self.features[1:], dtype=np.int64))
         counts = first[features : features + self.classes] if self.classes else None
-        return plain, TargetStatistics(counts, moments, round(row[0] / frames) if self.clips else 0)
+        return plain, TargetStatistics(counts, moments, round(row[0] / self._frames) if self.clips else 0)
 
 
 def _on_grid(values: NDArray[np.float64]) -> Tensor:

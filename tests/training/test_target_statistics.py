@@ -116,7 +116,7 @@ def test_targets_are_what_the_task_asks_for() -> None:
     assert shares.shape == (6, 3)
 
 
-@pytest.mark.parametrize("shape", [(5,), (5, 7)])
+@pytest.mark.parametrize("shape", [(5,), (5, 7), (5, 1, 4)])
 @pytest.mark.parametrize("task", ["classes", "dimensions", "both"])
 def test_sums_of_clips_and_their_means_have_no_flaw_and_others_have(task: str, shape: tuple[int, ...]) -> None:
     asked = Asked.of(TrainingSettings.model_validate({"task": task, "balance": "weights"}), CLASSES,
