@@ -47,15 +47,19 @@ WORKER_PORTS = 400
 """Ports of each pytest process, from 10000 on: below those among which the commands that it starts search."""
 
 LONGEST = (
-    "network/real/test_hostile.py", "docs/test_pages.py", "network/real/test_returns.py",
-    "network/real/test_partitions.py", "network/real/test_ending.py", "network/real/test_growth.py",
-    "network/schedules/test_schedules.py", "network/schedules/test_same_bits.py", "network/real/test_chaos.py",
-    "network/real/test_rejoin.py", "docs/test_notebooks.py", "network/real/test_new_keys.py",
-    "network/schedules/test_growing.py", "network/real/test_asynchronous_runs.py", "cli/test_peer.py",
-    "network/real/test_secure_average.py", "network/real/test_algorithms.py", "theory/test_compression.py",
-    "gossip/test_lies.py", "test_api.py", "theory/test_coming_back.py", "network/real/test_adapters.py",
-    "docs/test_plugin.py", "test_house.py")
-"""The files that take longest, the longest first. They run first, so that no worker is busy long after the others."""
+    "network/real/test_hostile.py", "network/schedules/test_same_bits.py", "docs/test_pages.py",
+    "network/schedules/test_schedules.py", "network/real/test_returns.py", "theory/test_coming_back.py",
+    "network/real/test_partitions.py", "gossip/test_lies.py", "network/real/test_growth.py",
+    "theory/test_compression.py", "network/real/test_adapters.py", "network/schedules/test_growing.py",
+    "network/real/test_ending.py", "theory/test_asynchronous.py", "network/real/test_secure_average.py",
+    "theory/test_push_sum.py", "network/real/test_rejoin.py", "theory/test_relay.py", "network/real/test_chaos.py",
+    "theory/test_sparse_loco.py", "network/real/test_runs.py", "theory/test_server.py", "cli/test_peer.py",
+    "corpora/test_synthetic.py", "network/real/test_first_site.py", "cli/test_names.py",
+    "network/real/test_asynchronous_runs.py", "network/real/test_new_keys.py", "docs/test_notebooks.py",
+    "network/real/test_algorithms.py", "test_api.py", "docs/test_plugin.py", "test_house.py")
+"""The files that take longest, those that mostly wait and those that mostly compute in turn. They run first, so that no
+worker is busy long after the others, and the processors are busy from the beginning.
+"""
 
 LASTING_THREADS = ("GarbageCollectorThread", "TMonitor", "_DummyThread")
 """Classes of daemon threads that libraries start once and keep for the whole process (pyzmq's, tqdm's)."""
