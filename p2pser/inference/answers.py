@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,12 @@ class Answer:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the ``k`` most probable emotions with their probabilities, most probable first."""
-        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
+        return ranked(self.probabilities, k)
+
+
+def ranked(probabilities: Mapping[str, float], k: int | None) -> list[tuple[str, float]]:
+    """Return the ``k`` most probable emotions with their probabilities, most probable first; all if None."""
+    return sorted(probabilities.items(), key=lambda item: -item[1])[:k]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from p2pser.features import clip_features, conditions, unlike, voice
 from p2pser.features.ends import early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
-from p2pser.inference.answers import Answer, Prediction, Predictions
+from p2pser.inference.answers import Answer, Prediction, Predictions, ranked
 from p2pser.inference.recordings import Paths, Recording, files, sources
 from p2pser.inference.words import completed, transcripts
 from p2pser.models import directory, onnx_network
@@ -370,10 +370,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def most_probable(row: dict[str, Any], top_k: int | None) -> dict[str, Any]:
     """Return an answer's plain data with its ``top_k`` most probable emotions, in order; with all where it is None."""
-    if top_k is None:
-        return row
-    ranked = sorted(row["probabilities"].items(), key=lambda item: -item[1])[:top_k]
-    return {**row, "probabilities": dict(ranked)}
+    return row if top_k is None else {**row, "probabilities": dict(ranked(row["probabilities"], top_k))}
 
 
 def load(path: str | os.PathLike[str], encoder: str | None = None, coverage: float = USUAL) -> Predictor:

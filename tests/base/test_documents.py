@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pser.base.documents import as_yaml, read_yaml
+from p2pser.base.documents import as_yaml, read_text, read_yaml
 from p2pser.base.errors import ConfigError
 
 TEXTS = st.text(st.characters()) | st.sampled_from(
@@ -23,3 +24,12 @@ def test_a_value_is_read_back_as_it_was(value: Any) -> None:
 
 def test_a_path_is_its_text() -> None:
     assert read_yaml(as_yaml(Path("/data/\U0001f600 a: b")), "it", ConfigError) == "/data/\U0001f600 a: b"
+
+
+def test_a_text_file_has_at_most_the_largest_size(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("x" * 2048)
+    assert read_text(path, "the run file", ConfigError, 2048) == "x" * 2048
+    path.write_text("x" * 2049)
+    with pytest.raises(ConfigError, match=r"the run file .* is larger than 2 KiB"):
+        read_text(path, "the run file", ConfigError, 2048)

@@ -50,6 +50,20 @@ def test_a_threshold_by_hand() -> None:
     assert set(sets.covered) == {"all"}  # sexes are not known
 
 
+def test_the_error_of_few_speakers_is_taken_off() -> None:
+    """Four speakers of ten clips, one of which is below .5: .975 of them are above it, with a standard error of .025.
+
+    Student's t with 3 degrees of freedom is 1.19 at .84, which leaves .945: enough for .9, too little for .95.
+    """
+    chances = np.array([0.9] * 39 + [0.1])
+    logits = np.stack([np.log(chances), np.log(1 - chances)], axis=1)
+    sets = calibrated([counts(Predictions.of(np.zeros(40, int), (chances < 0.5).astype(int),
+                                             [f"s{k // 10}" for k in range(40)], 2, logits=logits))], "here")
+    assert sets is not None
+    assert sets.thresholds[0.9] == EDGES[EDGES <= 0.9].max()
+    assert sets.thresholds[0.95] == EDGES[EDGES <= 0.1].max()
+
+
 def test_speakers_count_alike_whatever_the_number_of_their_clips() -> None:
     one, many = world(12, 10, 2), world(12, 10, 2)
     places = np.concatenate([np.arange(len(many.targets)), *[np.flatnonzero(np.asarray(many.speakers) == "2-0")] * 50])
