@@ -21,6 +21,7 @@ from p2pser.models.calibrated import Calibrated
 from p2pser.models.directory import Card, read_card
 from p2pser.models.directory import load as load_model
 from p2pser.models.rows import Schema
+from p2pser.peer.telemetry import read
 from p2pser.run.calibration import LOST, STOPPED
 from p2pser.run.checkpoint import load as load_checkpoint
 from p2pser.run.participant import together
@@ -68,6 +69,7 @@ class Play(Schedule):
             process, place = machine.past[-1], self.folder / "run" / f"peer-{i}"
             assert process.ended is not None
             assert process.ended[0] == "done", process.ended
+            assert [event for event in read(place / "events.jsonl") if event["kind"] == "struck"] == []
             rows, edges, _ = load_checkpoint(place / "checkpoint", ROUNDS)
             module, _ = load_model(place / "model")
             self.ends[i] = End(process.exit_code, process.ended[1], State(rows, edges),
