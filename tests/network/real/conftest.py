@@ -11,7 +11,7 @@ from real_peers import Real, furthest, write_tones
 
 from p2pser.features.federation import federate
 
-TEST_TIMEOUT = 400.0
+TEST_TIMEOUT = 390.0
 """Longest time of a test of several runs on a busy machine [s]."""
 
 
