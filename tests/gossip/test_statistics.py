@@ -85,7 +85,7 @@ def false(row: np.ndarray) -> str:
 
 
 def lied(lying, lie, since: int) -> tuple[torch.Tensor, list[str], set[int]]:
-    """Gossip the statistics while peer 4 changes its rows from an exchange on; return the rows and what is told."""
+    """Gossip the statistics while peer 4 changes its rows from an exchange on; return the rows and the warnings."""
     told: list[str] = []
     mixer = lying(TOPOLOGY, 4, None, None)
     mixer.lie = lambda at, dst, src, message: message if src != 4 or at.slot < since else Received(

@@ -238,7 +238,7 @@ def test_libzmq_takes_the_answers() -> None:
         poller.register(listener, zmq.POLLIN)
         while answered < 2 or not got:
             ready = dict(poller.poll(60_000))
-            assert ready, "nobody dialled within a minute"
+            assert ready, "no connection came within a minute"
             if handler in ready:
                 reply = zap.reply(handler.recv_multipart())
                 assert reply is not None

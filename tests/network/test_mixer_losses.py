@@ -46,7 +46,7 @@ def test_a_dead_one_holds_the_others_up_for_its_time_only(peers: Peers) -> None:
     for me, other in ((1, 2), (2, 1)):
         assert [one.peer for one in peers.had(me, events.Changed) if one.after is State.LOST] == [other]
     assert mixers[0].left_out == []  # nobody far away is concerned
-    # Its last message may arrive once it is lost: then it is one that returns, and given up.
+    # A last message that arrives after its loss makes the peer return, and it is given up again.
     assert [(at, peer) for at, peer, _ in mixers[1].left_out] == [(Step(0, 0), 2)]
 
 

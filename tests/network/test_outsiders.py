@@ -39,7 +39,7 @@ def port(io: IOThread) -> int:
 @contextlib.contextmanager
 def neighbour(io: IOThread, own: KeyPair, theirs: KeyPair, routing_id: bytes = b"",
               by: str | None = None) -> Iterator[zmq.Socket[bytes]]:
-    """A connection of somebody who holds a neighbour's key, and follows no protocol; ``by``: through a proxy."""
+    """A connection that has a neighbour's key and does not follow the protocol; ``by``: through a proxy."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     one = context.socket(zmq.DEALER)
     one.linger = 0

@@ -45,7 +45,7 @@ def test_peers_that_start_from_different_models_refuse_each_other_by_name(crew: 
     def refused(peer: Peer, record: dict[str, Any]) -> None:
         if record.get("kind") == "refused":
             reasons[peer.me] = record["reason"]
-            if len(reasons) == len(peers):  # one that left before would be missed by the other, for ever
+            if len(reasons) == len(peers):  # the other would wait for ever for a peer that left before
                 for one in peers:
                     one.interrupt()
 

@@ -28,6 +28,7 @@ from p2pser.wire.messages import Header, Kind, Phase, Progress
 COMPLETE = load("complete", peers=4)
 ROUNDS, SIZE = 5, 3
 HAS_A_MODEL = Progress(ROUNDS + 2, 0, Phase.END, 0)
+TRAINS = Progress(3, 0, Phase.TRAIN, 0)
 CALL = RollCall(0, {0: 7, 1: 8, 2: 9, 3: 10}, frozenset(), {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0})
 
 
@@ -205,15 +206,20 @@ def test_the_model_of_two_wins_over_that_of_a_third(peer: Peer) -> None:
     assert taken(peer).givers == (2, 3)
 
 
-def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Peer) -> None:
+def given_beside_training(peer: Peer) -> None:
+    """Peer 1 hands its model over, and is left alone with it for long, while peer 2 trains."""
     peer.comes(1)
-    peer.comes(2, Progress(3, 0, Phase.TRAIN, 0))
-    peer.mixer.io.progress = Progress(3, 0, Phase.TRAIN, 0)
+    peer.comes(2, TRAINS)
     peer.look()
     peer.answers(1, end(1, 2, 3))
     peer.look()
     peer.mixer.now += 10 * PATIENCE
     peer.look()
+
+
+def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Peer) -> None:
+    peer.mixer.io.progress = TRAINS
+    given_beside_training(peer)
     peer.goes(2, Cause.DEATH)
     peer.mixer.now += GREETING
     assert taken(peer).givers == (1,)
@@ -221,13 +227,7 @@ def test_a_peer_that_trains_with_others_does_not_end_on_the_word_of_one(peer: Pe
 
 def test_before_it_begins_a_peer_does_not_end_on_the_word_of_one_while_another_trains(peer: Peer) -> None:
     """Nor takes its model; where the other has not begun either, the one may be the only peer that was not killed."""
-    peer.comes(1)
-    peer.comes(2, Progress(3, 0, Phase.TRAIN, 0))
-    peer.look()
-    peer.answers(1, end(1, 2, 3))
-    peer.look()
-    peer.mixer.now += 10 * PATIENCE
-    peer.look()
+    given_beside_training(peer)
     assert not peer.said
     peer.comes(2, Progress(0, 0, Phase.START, 0), incarnation=1)
     assert taken(peer).givers == (1,)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 QUICK = ("network.ping_after=0.5", "network.suspect_after=1.0", "network.dead_after=4.0", "peer.checkpoint_every=5")
 
 SLACK = 20.0
-"""How long a peer may wait beyond dead_after on a busy machine [s]; one that is not lost is waited for a minute."""
+"""How long a peer may wait beyond dead_after on a busy machine [s]; for a peer that is not lost, a minute."""
 
 
 # The plan takes 21 s, the run before it that nothing disturbs 3 s.

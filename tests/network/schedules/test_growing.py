@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from p2pser.base.errors import P2PSERError
 from p2pser.base.registries import ALGORITHMS
@@ -19,17 +16,9 @@ from p2pser.network.meeting import CHANGE_WAIT
 from p2pser.wire.messages import Phase
 from schedules.faults import Fault, When
 from schedules.growth import Growing
-from schedules.schedule import DEAD_AFTER, algorithms, base, own_folder
+from schedules.schedule import DEAD_AFTER, algorithms, base
 
 GRAPHS = ("ring", "tree", "directed-exponential", "server", "complete")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    threads = torch.get_num_threads()
-    yield own_folder()
-    shutil.rmtree(own_folder().parent, ignore_errors=True)
-    torch.set_num_threads(threads)
 
 
 def grown(algorithm: str) -> tuple[Topology, Topology]:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
-import torch
 
 from p2pser.gossip.secrets import NONCE
 from p2pser.run.setup import STATISTICS
 from p2pser.wire.messages import Header, Kind, decode, encode
-from schedules.schedule import ROUND_TIMEOUT, Schedule, own_folder
+from schedules.schedule import ROUND_TIMEOUT, Schedule
 
 LIAR = 1
 Lie = Callable[[int, Header, bytes], bytes]
 """(receiver, header, payload) -> the payload that leaves in its place."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    threads = torch.get_num_threads()
-    yield own_folder()
-    shutil.rmtree(own_folder().parent, ignore_errors=True)
-    torch.set_num_threads(threads)
 
 
 class Lied(Schedule):

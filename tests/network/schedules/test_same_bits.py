@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from p2pser.wire.messages import Phase, Progress
 from schedules import schedule, stand_ins
 from schedules.data import SIZE, examples
 from schedules.faults import Fault, When
-from schedules.schedule import Schedule, own_folder
+from schedules.schedule import Schedule
 
 EVERYBODY = range(PEERS)
 ROUNDS, DEATH = 8, 5
@@ -85,14 +83,11 @@ class Play(Schedule):
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     monkeypatch.setitem(schedule.TOPOLOGIES, "ring", (PEERS,))
     monkeypatch.setattr(schedule, "judge", lambda played: played.look())
     monkeypatch.setattr(stand_ins, "COARSE", statistics.TOLERANCE)
-    threads = torch.get_num_threads()
-    yield own_folder()
-    shutil.rmtree(own_folder().parent, ignore_errors=True)
-    torch.set_num_threads(threads)
+    return folder
 
 
 def test_every_algorithm_is_here() -> None:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from p2pser.wire.messages import Phase
 from schedules.command import kind, lines
 from schedules.faults import Fault, When
-from schedules.schedule import DEAD_AFTER, TOPOLOGIES, Schedule, algorithms, own_folder
+from schedules.schedule import DEAD_AFTER, TOPOLOGIES, Schedule, algorithms
 
 AT_ONCE = 10
 """Schedules of one test."""
 PATIENT = 1
 """A seed whose peers wait for each other without limit."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    threads = torch.get_num_threads()
-    yield own_folder()
-    shutil.rmtree(own_folder().parent, ignore_errors=True)
-    torch.set_num_threads(threads)
 
 
 def played(folder: Path, *them: Fault, algorithm: str = "dfedavg", topology: str = "ring",
