@@ -21,8 +21,8 @@ def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple
 
 @click.command()
 @click.option("--before", is_flag=True,
-              help="Audit the settings by a simulated run, before anything is sent (required: recorded runs cannot be "
-                   "audited yet).")
+              help="Audit the settings by a simulated run, before anything is sent; all speakers of the corpus take "
+                   "part. Without it the run of this name is audited, which took place with privacy.record.")
 @click.option("--after-rounds", "seen", default="1,3,10", show_default=True, metavar="N,...", callback=_rounds,
               help="Numbers of rounds after which the attacker attacks.")
 @click.option("--colluding", type=click.IntRange(min=1), default=1, show_default=True,
@@ -40,13 +40,17 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
           shadows: tuple[str, ...], seeds: int, card: Path | None, as_json: bool) -> None:
     """Measure what a neighbour learns about a peer's recordings, by attacks on the messages that it receives.
 
-    All speakers of the corpus take part. Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. The exit code is 1
-    where an attack finds more than privacy.limits allow.
+    Writes OUT/NAME/audit/: audit.html, audit.png, audit.json. The exit code is 1 where an attack finds more than
+    privacy.limits allow.
 
     Example: p2pser audit --before --topology ring --peers 24
+
+    A run that took place is audited with its own options, from the folders of all its peers and their recordings:
+
+    p2pser demo --peers 4 --set privacy.record=10 && p2pser audit --name demo --peers 4
     """
-    if not before:
-        raise click.UsageError("recorded runs cannot be audited yet: give --before, which simulates the run")
+    if seeds > 1 and not before:
+        raise click.UsageError("--seeds goes with --before: a run that took place has one seed")
     import torch
 
     from p2pser.base.progress import progress
@@ -57,16 +61,19 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     from p2pser.models.directory import read_card
     from p2pser.privacy.audit import audit as run
     from p2pser.privacy.report import FILES, HEAD, into_card, text_rows, verdict, write
+    from p2pser.privacy.runs import folders_of, recorded, simulated
     from p2pser.privacy.subjects import shadow
     from p2pser.run.fitting import fitting
 
     if card is not None:
         read_card(card)  # a missing card is reported before the audit
-    config = options.config({"corpus.split": "none"})
+    config = options.config({"corpus.split": "none"} if before else None).with_settings(["privacy.record=0"])
     torch.set_num_threads(config.training.threads)
     folder = writable(config.peer.out / config.name / "audit")
     graph = options.graph(config)
     fitting(config, graph)
+    if not before:
+        folders_of(config, graph)  # a run that was not recorded is reported before features are computed
     corpora = [which_corpus(text, None) for text in shadows]
     for name, path in corpora:
         load_corpus(section(CorpusSettings, name=name, data=path))
@@ -74,7 +81,7 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     held = [shadow(config, federation.labels, *corpus) for corpus in corpora]
     with progress("audit", seeds) as bar:
         result = run(config, graph, federation, rounds=seen, colluding=colluding, rejoins=rejoins, seeds=seeds,
-                    shadows=held, progress=lambda done: bar(done, "run"))
+                    shadows=held, progress=lambda done: bar(done, "run"), source=simulated if before else recorded)
     write(result, folder)
     if card is not None:
         into_card(result, card)

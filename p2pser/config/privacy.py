@@ -46,6 +46,10 @@ class PrivacySettings(Section):
         description="key of a peer's random draws of batches, dropout and augmentation. secret: a secret key of the "
                     "peer, so that no other peer can repeat them; seed: the run's seed, which all peers know: then "
                     "peers have the simulator's bits (default of demo and launch)")
+    record: int = Field(0, ge=0, le=10**6,
+        description="number of rounds of which a peer keeps in its folder the messages that it receives, for p2pser "
+                    "audit; it then trains on half of each speaker's clips, since the audit's attackers hold the other "
+                    "half; 0: no messages are kept")
     purpose: str = shared("", "purpose of the run, one word such as research, medical or safety, equal at all peers "
                               "and stored in the card; clips with other purposes are left out", max_length=40)
     least: int = shared(3, "fewest peers over which a secure sum is made: a sum over fewer would reveal too much", ge=3)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.base.wording import are
 from p2pser.config import Config
@@ -183,6 +184,8 @@ def federate(
         if config.augment.copies:
             usable = [corpus.clips[index] for index in held[peer] if by_index[index] is not None]
             train[peer] = _with_copies(config, train[peer], usable, workers, progress)
+    if config.privacy.record:
+        train = {peer: halves(examples, config.seed, peer)[0] for peer, examples in train.items()}
     test = _examples(config, corpus, labels, split.test, by_index)
     if test is None and split.test:
         raise CorpusError(_no_clips(f"the test set {split.name} has no usable clip", split.test, corpus, unusable))
@@ -229,6 +232,20 @@ def _without_recordings(config: Config, peers: int, me: int, *, hub: bool) -> Fe
 def no_examples(shape: tuple[int, ...]) -> Examples:
     """Return the examples of a peer that holds no clips; ``shape`` is the shape of one clip's features."""
     return Examples(np.zeros((0, *shape), dtype=np.float32), np.zeros(0, dtype=np.int64), (), ())
+
+
+def halves(examples: Examples, seed: int, peer: int) -> tuple[Examples, Examples]:
+    """Return the clips on which a peer trains in a run that is audited, and those that the audit's attackers hold.
+
+    Each speaker's clips are halved; of an odd number the larger half is trained on.
+    """
+    draw = seeding.generator(seed, "audit.halves", peer)
+    kept: list[int] = []
+    for speaker in sorted(set(examples.speakers)):
+        own = draw.permutation(np.flatnonzero(np.array(examples.speakers) == speaker))
+        kept += own[: (len(own) + 1) // 2].tolist()
+    rest = sorted(set(range(len(examples))) - set(kept))
+    return examples.take(np.array(sorted(kept), dtype=int)), examples.take(np.array(rest, dtype=int))
 
 
 def normalised(examples: Examples, how: str, training: Statistics | None) -> NDArray[np.float32]:

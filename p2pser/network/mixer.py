@@ -49,7 +49,7 @@ class NetworkMixer:
     slots, rounds : as in ``gossip.timetable.Timetable``.
     apart : as in ``network.catching_up.CatchingUp``.
     secrets : this peer's secrets for secure sums; None: the run has no secure sums.
-    observe : called with the events of the network, in order.
+    observe, tap : called with the events of the network, in order; with each message as it arrives.
     check : called at least whenever an event ends a wait; may raise, which ends the wait (signals).
     clock : returns the time [s].
     """
@@ -57,7 +57,8 @@ class NetworkMixer:
     def __init__(self, io: IOThread, topology: Topology, me: int, schema: Schema | None, *, clips: int | None,
                  round_timeout: float, slots: int = 1, rounds: int | None = None, apart: float = 8.0,
                  secrets: Secrets | None = None, observe: EventHook = lambda event: None,
-                 check: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic) -> None:
+                 tap: MessageHandler | None = None, check: Callable[[], None] = lambda: None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.io = io
         self.topology = topology
         self.me = me
@@ -83,9 +84,8 @@ class NetworkMixer:
         self._patient_until, self._dead_after = -math.inf, apart
         self._progress = OwnProgress(topology.size, self._report)
         self._receiving = Receiving(io, self.roster, self.exchange, self._payloads, rounds, observe=observe,
-                                    check=check, clock=clock, progressed=self._progress.neighbour)
-        self._catching_up = CatchingUp(self._rounds, apart,
-                                       1 if topology.schedule is None else lead(topology))
+                                    check=check, clock=clock, progressed=self._progress.neighbour, tap=tap)
+        self._catching_up = CatchingUp(self._rounds, apart, 1 if topology.schedule is None else lead(topology))
         self.on(JUMP, lambda peer, header, _: self._catching_up.announced(peer, header.slot, self._clock()))
 
     @property

@@ -132,15 +132,17 @@ class Receiving:
     rounds : R, the rounds of training; None: without limit.
     observe, check, clock : as in ``NetworkMixer``.
     progressed : called with each new progress of a neighbour.
+    tap : takes each message as it arrives, before it is checked; None: nothing does.
     """
 
     def __init__(self, io: IOThread, roster: Roster, exchange: Exchange, payloads: Payloads, rounds: int | None, *,
                  observe: EventHook, check: Callable[[], None], clock: Callable[[], float],
-                 progressed: Callable[[Progress], None]) -> None:
+                 progressed: Callable[[Progress], None], tap: MessageHandler | None = None) -> None:
         self.begun = False
         """Whether the I/O thread has begun the run."""
         self._io, self._roster, self._exchange, self._payloads, self._rounds = io, roster, exchange, payloads, rounds
         self._observe, self._check, self._clock, self._progressed = observe, check, clock, progressed
+        self._tap = tap
         self.wake_at: float | None = None
         """A time by which ``check`` is called again, even without an event [s]."""
         self._handlers: dict[range, MessageHandler] = {}
@@ -214,6 +216,8 @@ class Receiving:
         """Deliver a message to its handler, or to the exchange."""
         peer, header, payload = event.peer, event.header, event.payload
         self._io.mark_read(peer)
+        if self._tap is not None:
+            self._tap(peer, header, payload)
         step = Step(header.round, header.slot)
         try:
             for rounds, handle in self._handlers.items():

@@ -48,10 +48,12 @@ ROUNDS, EPSILON, NOISE = "training.rounds", "privacy.epsilon", "privacy.noise"
 LOCK_WAIT = 0.2
 """Longest wait for the lock [s]. A running peer holds it permanently, a program that asks for its state (peer.view)
 only for an instant."""
+RECORDINGS = "received"
+"""What an audit needs (peer.recording)."""
 OUTCOME = "end"
 """How the run ended: written before anything else at the end."""
-REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, OUTCOME, MODEL, REPLACED, PERSONAL,
-                    METRICS, EVENTS, *OLDER.values(), RUN)
+REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, RECORDINGS, OUTCOME, MODEL, REPLACED,
+                    PERSONAL, METRICS, EVENTS, *OLDER.values(), RUN)
 """All files of a peer except the forgotten speakers and the number of starts: neighbours refuse a peer whose
 incarnation does not grow. The run is last: as long as it is there, no run with other settings takes the rest for its
 own."""
@@ -71,6 +73,7 @@ class PeerFolder:
         self.clips = self.path / CLIPS
         self.receipts = self.path / RECEIPTS
         self.sums = self.path / SUMS
+        self.recordings = self.path / RECORDINGS
         self._lock: IO[bytes] | None = None
         settings = config.shared()
         self._rounds = config.training.rounds

@@ -46,6 +46,7 @@ from p2pser.peer.join_state import Joining
 from p2pser.peer.labelling import Labelling, require_own
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Checkpoints, Recorder, Sink
+from p2pser.peer.recording import Recording
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.scaling import ScalingChoice
 from p2pser.peer.summing import PeerSecrets, public_keys
@@ -131,6 +132,7 @@ class Peer:
             incarnation = self.folder.begin(self._fresh, self.moment())
             telemetry = held.enter_context(Telemetry(
                 self.folder.path, to_all(self.figures.take, self._hear, self.sink), self.config.peer.log_bytes))
+            recording = held.enter_context(Recording(self.folder, incarnation, self.config.privacy.record, telemetry))
             draws = key_of_draws(self.config, self.topology, self.me, self.folder)
             cohort, algorithm = self.prepare(telemetry, draws)
             if finished is None:
@@ -143,7 +145,7 @@ class Peer:
                 io = self.attach(hello, identity, max(1 << 20, 16 * cohort.largest + (1 << 16)))
                 try:
                     return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
-                                       expected, past).run(finished)
+                                       expected, past, recording).run(finished)
                 except NextEpoch as change:
                     self.say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
                     self.topology, expected, past = change.topology, change.expected or expected, change.past
@@ -247,8 +249,9 @@ class _Attendance:
 
     def __init__(self, peer: Peer, telemetry: Telemetry, cohort: Cohort, algorithm: Algorithm, io: IOThread,
                  identity: Identity, draws: bytes | None, incarnation: int, expected: frozenset[int] | None,
-                 past: PastExchanges) -> None:
+                 past: PastExchanges, recording: Recording) -> None:
         config, topology, me = peer.config, peer.topology, peer.me
+        network, rounds = config.network, config.training.rounds
         self.peer, self.config, self.topology, self.me = peer, config, topology, me
         self.telemetry, self.cohort, self.algorithm, self.io = telemetry, cohort, algorithm, io
         self.incarnation, self.expected = incarnation, expected
@@ -258,32 +261,29 @@ class _Attendance:
         sums = PeerSecrets(identity.keys, public_keys(config, topology), config.name, peer.folder, draws,
                            self.reporter.of_sum) if algorithm.sums else None
         self.mixer = NetworkMixer(
-            io, topology, me, cohort.schema if cohort.agreed else None, secrets=sums, observe=self._observe,
-            check=self._look_up,
+            io, topology, me, cohort.schema if cohort.agreed else None, slots=algorithm.slots, rounds=rounds,
             clips=max(1, len(cohort.participants[0].examples)) if weighs(config.gossip, topology) else None,
-            round_timeout=config.network.round_timeout, slots=algorithm.slots, rounds=config.training.rounds,
-            apart=config.network.dead_after, clock=io.clock)
+            round_timeout=network.round_timeout, apart=network.dead_after, secrets=sums, observe=self._observe,
+            tap=recording.tap, check=self._look_up, clock=io.clock)
         self.mixer.exchange.go_on_from(past)
         self.scaling = ScalingChoice(me, cohort, peer.folder, self.reporter, self._learned)
         # Made before the set-up, since neighbours may train already.
-        self.joining = Joining(self.mixer, topology, config.training.rounds, sums=cohort.lengths,
-                               like=cohort.initial()[0], patience=config.network.round_timeout,
-                               grace=config.network.dead_after, ready=lambda: self.labelling.known(), clock=io.clock)
-        self.handover = Handover(self.mixer, topology, config.training.rounds, size=cohort.schema.size,
-                                 sums=cohort.lengths, tolerance=config.gossip.consensus_tolerance,
-                                 say=self.reporter.say, ready=lambda: self.labelling.known())
+        self.joining = Joining(self.mixer, topology, rounds, sums=cohort.lengths, like=cohort.initial()[0],
+                               patience=network.round_timeout, grace=network.dead_after,
+                               ready=lambda: self.labelling.known(), clock=io.clock)
+        self.handover = Handover(self.mixer, topology, rounds, size=cohort.schema.size, sums=cohort.lengths,
+                                 tolerance=config.gossip.consensus_tolerance, say=self.reporter.say,
+                                 ready=lambda: self.labelling.known())
         self.labelling = Labelling(cohort, self.mixer, peer.folder, self.reporter, self._learned)
         self.growth = Growth(config, topology, me, incarnation, self.mixer, self.reporter)
         self.waits = Waits(config, topology, me, self.mixer, self.reporter, io.clock)
-        self.driver = AsynchronousDriver(
-            self.mixer, algorithm, seed=config.seed, rounds=config.training.rounds, clock=io.clock) \
+        self.driver = AsynchronousDriver(self.mixer, algorithm, seed=config.seed, rounds=rounds, clock=io.clock) \
             if is_asynchronous(algorithm) else None
         self.recorder = Recorder(config, me, cohort, algorithm, self.mixer, checkpoints=self.checkpoints,
                                  reporter=self.reporter, joining=self.joining, growth=self.growth, waits=self.waits,
                                  driver=self.driver, sink=peer.sink, look_up=peer.look_up,
-                                 status=peer.supervisor.status)
-        self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver,
-                               hooks=self.recorder)
+                                 status=peer.supervisor.status, recording=recording)
+        self.session = Session(config, topology, cohort, algorithm, self.mixer, driver=self.driver, hooks=self.recorder)
         self.last_phase = LastPhase(config, topology, me, cohort, algorithm, self.mixer, driver=self.driver,
                                     folder=peer.folder, recorder=self.recorder, reporter=self.reporter,
                                     handover=self.handover, parts=lambda: self.session.parts)

@@ -26,6 +26,7 @@ from p2pser.peer.growth import Growth, NextEpoch, Retired
 from p2pser.peer.join_state import Joining
 from p2pser.peer.needed import Needed
 from p2pser.peer.outcome import SUMS
+from p2pser.peer.recording import Recording
 from p2pser.peer.reporter import Reporter
 from p2pser.peer.sketch import Sketch
 from p2pser.peer.telemetry import now
@@ -144,12 +145,13 @@ class Recorder(Hooks):
     sink : receives sketches of the rows, for a viewer on this machine; None: no sketches are made.
     look_up : called between exchanges; may raise an exception, which ends the run.
     status : called after each round with a sentence about the progress of the peer.
+    recording : keeps this peer's rows for an audit, where one is asked for.
     """
 
     def __init__(self, config: Config, me: int, cohort: Cohort, algorithm: Algorithm, mixer: NetworkMixer, *,
                  checkpoints: Checkpoints, reporter: Reporter, joining: Joining, driver: AsynchronousDriver | None,
                  growth: Growth, waits: Waits, sink: Sink | None, look_up: Callable[[], None],
-                 status: Callable[[str], None]) -> None:
+                 status: Callable[[str], None], recording: Recording) -> None:
         self.config, self.me, self.cohort, self.algorithm, self.mixer = config, me, cohort, algorithm, mixer
         self.checkpoints, self.reporter, self.driver, self.joining = checkpoints, reporter, driver, joining
         self.growth, self.waits = growth, waits
@@ -163,6 +165,7 @@ class Recorder(Hooks):
         self.training_bytes = 0
         """Payload bytes posted until the end of the last round."""
         self._sink, self._look_up, self._status = sink, look_up, status
+        self._recording = recording
         self._sketch: Sketch | None = None
         self._round_began = 0.0
         self.meter = Meter(config.peer.watts)
@@ -178,6 +181,8 @@ class Recorder(Hooks):
         joined : whether this peer joined a running run.
         """
         self.call, self.sums, self.parts, self.joined = call, sums, parts, joined
+        if self._recording.on:
+            self._recording.sums(sums, len(call.widths))
         if self._sink is not None:
             shared = None if parts is None else parts.everywhere(self.me)
             self._sketch = Sketch(self.cohort.schema.size, self.config.seed, shared)
@@ -206,6 +211,8 @@ class Recorder(Hooks):
         begins = "joins the run in" if self.joined else "resumes at" if start else "starts with"
         clips, size = sum(self.cohort.work.clips), self.cohort.schema.size
         near = len(self.mixer.neighbours)
+        if self._recording.on:
+            self.cohort.work.trained = self._recording.trained
         self.reporter.say(f"peer {self.me} {begins} round {start}: {counted(clips, 'clip')}, {size} "
                           f"parameters, {counted(near, 'neighbour')}")
 
@@ -213,6 +220,8 @@ class Recorder(Hooks):
         self._look_up()
         self._round_began = time.monotonic()
         self.checkpoints.round_begins(round, state)
+        if self._recording.on:
+            self._recording.held(round, state.rows["x"])
         last = round == self.config.training.rounds
         if self.needed.missing(last):
             self.save_checkpoint(prune=False)

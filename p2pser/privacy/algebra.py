@@ -14,14 +14,14 @@ from p2pser.graph.spec import Topology
 from p2pser.privacy.findings import Attack, Finding
 from p2pser.privacy.wire import Wire
 from p2pser.run.setup import STATISTICS
-from p2pser.simulation.results import Simulation
 
 
-def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int, tuple[int, ...]], limit: int, *,
+def solved(wire: Wire, topology: Topology, rounds: int, watched: Mapping[int, tuple[int, ...]], limit: int, *,
            sums: bool) -> list[Finding]:
     """Return for how many other peers the observers that learn most can solve in each phase.
 
-    watched : the observers of each peer. sums : whether the sums of the statistics came as they are.
+    rounds : of training. watched : the observers of each peer. sums : whether the sums of the statistics came as they
+    are.
     """
     groups = sorted(set(watched.values()))
     leaks = [("sums", "statistics", _most(repeat(metropolis(topology.graph)), wire.exchanges[STATISTICS], groups)
@@ -29,7 +29,7 @@ def solved(wire: Wire, topology: Topology, run: Simulation, watched: Mapping[int
     left = None if wire.numbers is None else _left(topology, groups)
     leaks += [("rows", f"round {round + 1}", max(wire.direct(observers, round) for observers in groups)
                if left is None else left) for round in sorted(wire.rounds)]
-    final = wire.exchanges.get(run.config.training.rounds + 1, 0)
+    final = wire.exchanges.get(rounds + 1, 0)
     leaks.append(("rows", "final consensus", _most(repeat(metropolis(topology.graph, wire.counts)), final, groups)
                   if left is None else left))
     others = topology.size - min(map(len, groups))

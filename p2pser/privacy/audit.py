@@ -16,8 +16,6 @@ from p2pser.features import clip_features
 from p2pser.features.federation import Examples, Federation, normalised
 from p2pser.features.normalisation import Statistics, statistics, steadied
 from p2pser.gossip.mode import by_mode
-from p2pser.gossip.partial import shared_entries
-from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import digest
 from p2pser.privacy.algebra import solved
@@ -25,15 +23,16 @@ from p2pser.privacy.attacks import membership, shares, templates
 from p2pser.privacy.attacks import statistics as sums_attacks
 from p2pser.privacy.attacks.layers import first_layer
 from p2pser.privacy.findings import Attack, Finding, auc, found_at
-from p2pser.privacy.subjects import GROUPINGS, Shadow, Subjects, subjects
+from p2pser.privacy.runs import RecordedRun, simulated
+from p2pser.privacy.subjects import GROUPINGS, Shadow
 from p2pser.privacy.tally import Tally, note
-from p2pser.privacy.wire import View, Wire
-from p2pser.run.participant import Cohort
-from p2pser.run.setup import counts_for, weighs
-from p2pser.simulation.engine import simulate
-from p2pser.simulation.results import Simulation
+from p2pser.privacy.wire import View
+from p2pser.run.setup import weighs
 from p2pser.training.learner import Learner
 from p2pser.training.local_work import learner
+
+Source = Callable[[Config, Topology, Federation, tuple[int, ...], bool], RecordedRun]
+"""Makes a run of (config, topology, federation, rounds to attack, whether observers rejoin)."""
 
 ATTACKER = -1
 """The peer that keys the attacker's own draws: other peers' are their secret."""
@@ -70,8 +69,8 @@ class Audit:
 
 def audit(config: Config, topology: Topology, federation: Federation, *, rounds: Sequence[int] = (1, 3, 10),
           colluding: int = 1, rejoins: bool = False, seeds: int = 1, shadows: Sequence[Shadow] = (),
-          progress: Callable[[int], None] = lambda done: None) -> Audit:
-    """Run a configuration in simulation, and attack every peer with what its neighbours received.
+          progress: Callable[[int], None] = lambda done: None, source: Source = simulated) -> Audit:
+    """Attack every peer of a run with what its neighbours received.
 
     The algorithm is the one that peers would run: ``privacy.mode`` may choose another.
 
@@ -84,6 +83,7 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
     seeds : the number of runs, counted from the run's seed on: other halves, places, initial parameters and draws.
     shadows : the attacker's corpora.
     progress : called with the number of runs done.
+    source : makes the runs: by simulation, or from the folders of peers (``runs.recorded``, for one seed).
 
     Raises ConfigError where a setting cannot be audited.
     """
@@ -95,10 +95,11 @@ def audit(config: Config, topology: Topology, federation: Federation, *, rounds:
                           "name others (--after-rounds)")
     tally = Tally()
     for run in range(seeds):
-        # After N exchanges a row space cannot grow, so no later one of the final consensus needs to be simulated.
-        exchanges = min(topology.size, config.gossip.max_consensus_exchanges)
-        own = config.with_settings([f"seed={config.seed + run}", f"gossip.max_consensus_exchanges={exchanges}"])
-        _Run(own, topology, federation, seen, colluding, rejoins, shadows, tally, first=run == 0).attack()
+        made = source(config.with_settings([f"seed={config.seed + run}"]), topology, federation, seen, rejoins)
+        if made.wire.unreadable:
+            raise ConfigError(f"the audit has no attacks yet on the messages of {config.gossip.algorithm}, which are "
+                              "no rows; audit the run with another gossip.algorithm")
+        _Attacks(made, topology, colluding, shadows, tally, first=run == 0).make()
         progress(run + 1)
     return Audit(config, topology, federation.corpus.name, colluding, rejoins, seeds,
                  tuple(tally.findings(config.privacy.limits)), tuple(_notes(federation, shadows)))
@@ -127,39 +128,22 @@ def _notes(federation: Federation, shadows: Sequence[Shadow]) -> list[str]:
     return notes
 
 
-class _Run:
-    """One recorded run and the attacks on it, whose outcomes go into ``tally``."""
+class _Attacks:
+    """The attacks on one recorded run, whose outcomes go into ``tally``."""
 
-    def __init__(self, config: Config, topology: Topology, federation: Federation, rounds: tuple[int, ...],
-                 colluding: int, rejoins: bool, shadows: Sequence[Shadow], tally: Tally, *, first: bool) -> None:
-        self.topology, self.rounds, self.colluding, self.shadows = topology, rounds, colluding, shadows
-        self.tally, self.first = tally, first
-        self.subjects: Subjects = subjects(federation, config.seed)
-        half = self.subjects.federation
-        cohort = Cohort(config, half, half.train)
-        self.asked, self.schema = cohort.asked, cohort.schema
-        sent = shared_entries(cohort.schema, config.gossip.share)
-        gossip = config.gossip
-        algorithm = create(gossip.algorithm, gossip.parameters, config, topology)
-        clips = {peer: len(examples) for peer, examples in half.train.items()}
-        weights = np.array([clips[i] if algorithm.weighs_clips else 1 for i in range(topology.size)])
-        self.wire = Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds),
-                         counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
-                         algorithm.numbers, rejoins, None if sent.all() else sent)
-        self.run: Simulation = simulate(config, topology, half, each_peer=False, witness=self.wire)
-        if self.wire.unreadable:
-            raise ConfigError(f"the audit has no attacks yet on the messages of {gossip.algorithm}, which are no rows; "
-                              "audit the run with another gossip.algorithm")
-        self.config, self.statistics = self.run.config, self.run.statistics
-        self.module = self.run.networks[1.0].module
-        self.labels, self.how = half.labels, half.normalise
+    def __init__(self, run: RecordedRun, topology: Topology, colluding: int, shadows: Sequence[Shadow], tally: Tally, *,
+                 first: bool) -> None:
+        self.topology, self.shadows, self.tally, self.first = topology, shadows, tally, first
+        self.config, self.rounds, self.wire, self.subjects = run.config, run.rounds, run.wire, run.subjects
+        self.schema, self.asked, self.statistics, self.module = run.schema, run.asked, run.statistics, run.module
+        self.labels, self.how = run.subjects.federation.labels, run.subjects.federation.normalise
         self.observers = {peer: self.wire.observers(peer, colluding) for peer in self.subjects.peers}
 
-    def attack(self) -> None:
+    def make(self) -> None:
         """Make all attacks."""
         plain = self._statistics()
         if self.first:
-            self.tally.exact += solved(self.wire, self.topology, self.run, self.observers,
+            self.tally.exact += solved(self.wire, self.topology, self.config.training.rounds, self.observers,
                                        self.config.privacy.limits.solvable, sums=plain)
             if weighs(self.config.gossip, self.topology):
                 self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(

@@ -13,7 +13,7 @@ from p2pser.base import seeding
 from p2pser.base.errors import ConfigError
 from p2pser.config import Config
 from p2pser.corpora.manifest import Corpus
-from p2pser.features.federation import Examples, Federation, federate
+from p2pser.features.federation import Examples, Federation, federate, halves
 
 GROUPINGS = ("sex", "language", "age")
 """What is known of speakers where their corpus labels it."""
@@ -51,24 +51,19 @@ class Subjects:
         return by_speaker(self.others.values())
 
 
-def subjects(federation: Federation, seed: int) -> Subjects:
-    """Return the peers of a federation with half of their clips each, in places drawn anew.
+def subjects(federation: Federation, seed: int, *, moved: bool = True) -> Subjects:
+    """Return the peers of a federation with half of their clips each (``halves``), in places drawn anew.
 
-    A corpus often lists its women first: then a peer's neighbours would give away its sex. Each speaker's clips are
-    halved, and of an odd number the larger half is trained on; a speaker of one clip has no other recording.
+    A corpus often lists its women first: then a peer's neighbours would give away its sex. A speaker of one clip has no
+    other recording.
+
+    moved : False: each peer keeps its place, as in a run that has taken place.
     """
     holders = [peer for peer, examples in sorted(federation.train.items()) if len(examples)]
-    places = seeding.generator(seed, "audit.places").permutation(holders).tolist()
+    places = seeding.generator(seed, "audit.places").permutation(holders).tolist() if moved else holders
     train, others = dict(federation.train), {}
     for peer, place in zip(holders, places):
-        examples = federation.train[peer]
-        draw = seeding.generator(seed, "audit.halves", peer)
-        kept: list[int] = []
-        for speaker in sorted(set(examples.speakers)):
-            own = draw.permutation(np.flatnonzero(np.array(examples.speakers) == speaker))
-            kept += own[: (len(own) + 1) // 2].tolist()
-        rest = sorted(set(range(len(examples))) - set(kept))
-        train[place], others[place] = examples.take(np.array(sorted(kept))), examples.take(np.array(rest, dtype=int))
+        train[place], others[place] = halves(federation.train[peer], seed, peer)
     return Subjects(replace(federation, train=train, test=None), others, groups_of(federation.corpus))
 
 

@@ -58,7 +58,7 @@ class Wire:
     sums: dict[Edge, bytes] = field(default_factory=dict)
     """The first message of the statistics, by edge."""
     starts: dict[int, Tensor] = field(default_factory=dict)
-    """The rows (N, D) with which the peers begin a round, of which each knows its own."""
+    """The rows (N, D) with which the peers begin a round, of which each knows its own; NaN for a lost peer."""
     ends: dict[int, Tensor] = field(default_factory=dict)
     """The rows (N, D) after the round's local work, of which each knows its own."""
     unread: bool = False
@@ -66,9 +66,11 @@ class Wire:
     exchanges: dict[int, int] = field(default_factory=dict)
     """The number of exchanges in each round, set-up and end included."""
 
-    def received(self, at: Step, edge: Edge, message: Received) -> None:
-        """Keep a message that came over ``edge`` (dst, src)."""
+    def received(self, at: Step, edge: Edge, message: Received | None) -> None:
+        """Keep a message that came over ``edge`` (dst, src); None: it came, and its content was not kept."""
         self.exchanges[at.round] = max(self.exchanges.get(at.round, 0), at.slot + 1)
+        if message is None:
+            return
         body = message.body
         if self.numbers is not None and not isinstance(body, Tensor) and at.round in self.rounds:
             self.octets.setdefault(at.round, {}).setdefault(edge, []).append(bytes(body))
@@ -131,7 +133,7 @@ class Wire:
         row = self._row(peer, observers, round)
         if row is not None:
             start = self._start(peer, observers, round)
-            return View(start, row - start, own=True)
+            return _known(View(start, row - start, own=True))
         return self._together(observers, round)
 
     def masked(self, peer: int, observers: Sequence[int], round: int) -> View | None:
@@ -143,7 +145,7 @@ class Wire:
             row = opened(messages, self.numbers, len(self.initial))
             if row is not None:
                 start = self.starts[round][observer]
-                return View(start, row - start, own=True)
+                return _known(View(start, row - start, own=True))
         return None
 
     def _together(self, observers: Sequence[int], round: int) -> View | None:
@@ -157,7 +159,7 @@ class Wire:
         weights = self.topology.matrix(round, self.counts)[first] if self.shares is None else self.shares
         shares = torch.tensor([weights[observer] for observer in observers], dtype=torch.float32)
         others = (mixed - shares @ ends[list(observers)]) / (1 - shares.sum())
-        return View(start, others - start, own=False)
+        return _known(View(start, others - start, own=False))
 
     def direct(self, observers: Sequence[int], round: int) -> int:
         """Return the number of other peers whose own row the observers receive in a round."""
@@ -184,3 +186,8 @@ class Wire:
         shares = torch.tensor([weights[src] for src in known], dtype=torch.float32)
         stack = torch.stack(list(known.values()))
         return shares @ stack + (1 - shares.sum()) * stack.mean(0)
+
+
+def _known(view: View) -> View | None:
+    """Return the view; None where it depends on a row of a lost peer."""
+    return view if bool(torch.isfinite(view.update).all()) else None

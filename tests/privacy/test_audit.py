@@ -291,10 +291,14 @@ def test_the_page_explains_all_that_it_shows(made_up: Make, tmp_path: Path) -> N
     assert document["findings"][0]["low"] is None
 
 
-def test_the_call_says_before() -> None:
-    done = CliRunner().invoke(cli, ["audit"])
-    assert done.exit_code == 2
-    assert "give --before" in done.output
+def test_a_call_that_cannot_be_audited_is_refused(tmp_path: Path) -> None:
+    call = ["audit", "--peers", "4", "--out", str(tmp_path)]
+    with pytest.raises(ConfigError, match=r"/run has no recorded messages of peers 0, 1, 2, 3: run all peers with "
+                                          r"--set privacy\.record=10, or give --before"):
+        CliRunner().invoke(cli, call, catch_exceptions=False)
+    with pytest.raises(ConfigError, match=r"corpus\.partition=own each site has its own: give --before"):
+        CliRunner().invoke(cli, [*call, "--set", "corpus.partition=own"], catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
     done = CliRunner().invoke(cli, ["audit", "--before", "--after-rounds", "0"])
     assert done.exit_code == 2
     assert "'0' must be numbers of rounds from 1 on: write, for example, 1,3,10" in done.output
