@@ -31,7 +31,8 @@ from p2pser.features.federation import Federation, federate
 from p2pser.gossip.mixer import Step
 from p2pser.graph import spec
 from p2pser.graph.spec import Topology
-from p2pser.privacy import audit as audits
+from p2pser.privacy import runs
+from p2pser.privacy.audit import audit
 from p2pser.run.setup import STATISTICS
 from p2pser.simulation.engine import Witness, simulate
 from p2pser.simulation.results import Simulation
@@ -157,8 +158,8 @@ def main() -> None:
         data = [f"corpus.data={json.dumps(str(given.data))}"] if given.data else []
         config = Config().with_settings([f"corpus.name={given.corpus}", *data, "corpus.split=none",
                                          f"features.normalise={normalise}", *own])
-        audits.simulate = Recorded(given.checkout.resolve(), own, seen)  # type: ignore[assignment]
-        result = audits.audit(config, topology, federate(config, topology.size), rounds=seen,
+        runs.simulate = Recorded(given.checkout.resolve(), own, seen)  # type: ignore[assignment]
+        result = audit(config, topology, federate(config, topology.size), rounds=seen,
                               colluding=given.colluding, seeds=given.seeds)
         by_normalise[normalise] = [finding.to_dict() for finding in result.findings
                                    if (normalise == "speaker") == (finding.seen != "statistics")]
