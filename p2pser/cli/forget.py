@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from p2pser.cli.common import RunOptions, id_option, json_option, require_peer, run_options
+from p2pser.cli.common import RunOptions, from_option, id_option, json_option, require_peer, run_options
 from p2pser.cli.output import print_json
 
 
@@ -13,8 +15,9 @@ from p2pser.cli.output import print_json
 @id_option
 @click.option("--retrain", is_flag=True, help="Remove this peer's checkpoints and model: its next start trains anew.")
 @run_options()
+@from_option
 @json_option
-def forget(speaker: str, me: int, retrain: bool, options: RunOptions, as_json: bool) -> None:
+def forget(speaker: str, me: int, retrain: bool, options: RunOptions, start: Path | None, as_json: bool) -> None:
     """Exclude the clips of SPEAKER from every later start of a peer, and write a receipt into its folder.
 
     Stop the peer first. The other options are those of its p2pser peer command. The effect of the clips on earlier
@@ -25,7 +28,7 @@ def forget(speaker: str, me: int, retrain: bool, options: RunOptions, as_json: b
     from p2pser.peer.forgetting import forget as forgets
     from p2pser.peer.forgetting import in_words
 
-    config = options.config(own_data=True)
+    config = options.config({"peer.start": start}, own_data=True)
     topology = options.graph(config)
     require_peer(me, topology)
     receipt = forgets(config, topology, me, speaker, retrain=retrain)

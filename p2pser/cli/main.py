@@ -7,6 +7,7 @@ import errno
 import importlib
 import io
 import sys
+from typing import Any
 
 import click
 
@@ -100,8 +101,22 @@ def cli() -> None:
     tell_of_caches(lambda sentence: click.echo(sentence, err=True))
 
 
+class _Lossy(io.FileIO):
+    """Standard error whose reader may be gone, or whose log may be on a full disk: a run goes on without it."""
+
+    def write(self, data: Any) -> int:
+        """Write, or drop what cannot be written."""
+        written = None
+        with contextlib.suppress(OSError):
+            written = super().write(data)
+        return len(data) if written is None else written
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 the run failed, 2 the call or a file is wrong, 3 not all peers agreed."""
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(_Lossy(sys.stderr.fileno(), "w", closefd=False)),
+                                      sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names may hold what the terminal's encoding lacks
             with contextlib.suppress(OSError, ValueError):  # it flushes, which a closed one refuses

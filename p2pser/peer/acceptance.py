@@ -76,21 +76,24 @@ def accept(invited: Invitation, site: Site, address: str | None, listen: str | N
     """
     key = site.folder / SITE_KEY
     before = _reply_before(invited, site.folder)
+    if before is None and (site.folder / invitation.RUN).exists():  # the reply of this invitation is written before it
+        raise ConfigError(f"{site.folder} holds the run file of another run, or of the author: choose another folder "
+                          "(--out)")
     pair = read_secret_key(key) if key.exists() else make()
     if address is None and before is not None:
         address, listen = before.address, listen or before.listen
     reply = invitation.reply_to(invited, pair, address or _own_address(site.config, invited.peer), listen)
     if not key.exists():
         write_key_pair(key, pair)
+    invitation.write(site.folder / invitation.REPLY, reply,
+                     f"p2pser: the reply of {invited.site} (peer {invited.peer}) to the invitation to the run "
+                     f"{invited.run}.\n"
+                     "Next, at its author: p2pser topology assemble FOLDER REPLY...", overwrite=True)
     try:
         with new_file(site.folder / invitation.RUN) as file:
             file.write(invitation.run_file(site.config).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {site.folder}: {error.strerror}; choose another --out") from None
-    invitation.write(site.folder / invitation.REPLY, reply,
-                     f"p2pser: the reply of {invited.site} (peer {invited.peer}) to the invitation to the run "
-                     f"{invited.run}.\n"
-                     "Next, at its author: p2pser topology assemble FOLDER REPLY...", overwrite=True)
     return reply
 
 

@@ -14,6 +14,7 @@ from p2pser.base.errors import CorpusError, nearest
 from p2pser.config import Config
 from p2pser.corpora.partitioning import partition_corpus
 from p2pser.features.cache import content_digest
+from p2pser.gossip.mode import by_mode
 from p2pser.graph.spec import Topology
 from p2pser.peer.clips import withdraw
 from p2pser.peer.folder import PeerFolder
@@ -38,7 +39,7 @@ def forget(config: Config, topology: Topology, me: int, speaker: str, *, retrain
     speakers = [clip.speaker for clip in clips]
     if speaker not in speakers:
         raise CorpusError(f"peer {me} has no clip of the speaker {speaker!r}{nearest(speaker, set(speakers))}")
-    folder = PeerFolder(config, topology, me)
+    folder = PeerFolder(by_mode(config, topology)[0], topology, me)  # with the algorithm that the peer runs
     finished, rounds = folder.finished() is not None, checkpoint.available(folder.checkpoints)
     folder.claim(retrain)
     with folder:

@@ -53,6 +53,14 @@ def test_the_author_gets_a_run_file_a_key_and_an_invitation_for_each(here: Path)
     assert not (here / "new").exists()
 
 
+def test_accept_leaves_the_run_file_of_another_run_or_of_the_author_as_it_is(here: Path) -> None:
+    before = (here / "duo" / "run.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"duo holds the run file of another run, or of the author: choose another"):
+        call("accept", "duo/invitation-1.yaml", "--data", "clips", "--out", "duo")
+    assert (here / "duo" / "run.yaml").read_text() == before
+    assert not (here / "duo" / "peer.key").exists()
+
+
 def test_a_site_accepts_and_what_is_its_own_stays(here: Path) -> None:
     first = call("accept", "duo/invitation-1.yaml", "--data", "clips", "--address", "none")
     assert first.exit_code == 0, first.output

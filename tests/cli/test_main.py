@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,12 @@ def test_two_distributions_over_the_same_files_are_told(tmp_path: Path, monkeypa
     outcome = CliRunner().invoke(cli, ["settings"])
     assert outcome.exit_code == 0
     assert outcome.stderr.startswith("p2pser: p2pser and p2pser-predict are both installed here, over the same files")
+
+
+def test_a_log_on_a_full_disk_or_without_a_reader_changes_no_exit_code() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "wb") as full, os.fdopen(writer, "wb") as unread:
+        for log in (full, unread):
+            call = [sys.executable, "-m", "p2pser.cli.main", "status", "no-run-is-here"]
+            assert subprocess.run(call, stderr=log).returncode == 2

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 
-from p2pser.base.errors import ConfigError, CorpusError
+from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.cli.main import cli
 from p2pser.config import Config
-from p2pser.graph.spec import load
+from p2pser.graph.spec import PeerEntry, load
+from p2pser.network.keys import make
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.forgetting import forget
 from p2pser.peer.process import Peer
@@ -71,6 +73,16 @@ def test_the_receipt_says_what_remains(config: Config) -> None:
     assert "the run has finished" in forget(config, TOPOLOGY, 1, "ann")["remains"][0]
 
 
+def test_the_peer_of_a_private_run_forgets_too(config: Config) -> None:
+    """Between sites, whose topology file gives keys, ``privacy.mode`` chooses the algorithm."""
+    sites = replace(load("ring", peers=3), peers={i: PeerEntry(key=make().public) for i in range(3)})
+    peer = Peer(config, sites, 1)
+    assert peer.config.gossip.algorithm == "secure-average"
+    with peer.folder:
+        peer.folder.claim(fresh=False)
+    assert forget(config, sites, 1, "bob")["clips"] == 3
+
+
 def test_who_cannot_be_forgotten(config: Config) -> None:
     with pytest.raises(CorpusError, match="no clip of the speaker 'bbo'; did you mean 'bob'"):
         forget(config, TOPOLOGY, 1, "bbo")
@@ -90,3 +102,6 @@ def test_the_command_takes_the_peers_own_options(config: Config, tmp_path: Path)
     assert folder(config).forgotten() == ("bob",)
     plain = CliRunner().invoke(cli, [*call, "--json"], catch_exceptions=False)
     assert json.loads(plain.output)["speaker"] == "bob"
+    # The folder of a run that starts from a model compares it.
+    with pytest.raises(ModelError, match="is not a model directory"):
+        CliRunner().invoke(cli, [*call, "--from", str(tmp_path)], catch_exceptions=False)
