@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from p2pser.gossip.mode import by_mode
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import digest
 from p2pser.privacy.algebra import solved
-from p2pser.privacy.attacks import membership, shares, templates
+from p2pser.privacy.attacks import inversion, membership, shares, templates
 from p2pser.privacy.attacks import statistics as sums_attacks
-from p2pser.privacy.attacks.layers import first_layer
+from p2pser.privacy.attacks.layers import first_layer, first_matrix
 from p2pser.privacy.findings import Attack, Finding, auc, found_at
 from p2pser.privacy.runs import RecordedRun, simulated
 from p2pser.privacy.subjects import GROUPINGS, Shadow
@@ -30,6 +31,9 @@ from p2pser.privacy.wire import View
 from p2pser.run.setup import weighs
 from p2pser.training.learner import Learner
 from p2pser.training.local_work import learner
+
+Scores = dict[tuple[str | int | None, ...], dict[str, float]]
+"""The scores of names, such as those of speakers, by attack, corpus and peer."""
 
 Source = Callable[[Config, Topology, Federation, tuple[int, ...], bool], RecordedRun]
 """Makes a run of (config, topology, federation, rounds to attack, whether observers rejoin)."""
@@ -149,12 +153,13 @@ class _Attacks:
                 self.tally.exact.append(Attack("clip counts", "reading", "roll call").finding(
                     "other peers", self.topology.size - 1, np.nan, np.nan, 0, self.topology.size - 1))
         for what, look in (("rows", self.wire.view), ("masked sums", self.wire.masked)):
-            scores: dict[tuple[str, int], dict[str, float]] = {}
+            scores: Scores = {}
             for seen in self.rounds:
                 views = {peer: view for peer in self.subjects.peers
                          if (view := look(peer, self.observers[peer], seen - 1)) is not None}
                 self._templates(what, seen, views, scores)
                 self._membership(what, seen, views)
+                self._features(what, seen, views)
                 self._shares(what, seen, views)
 
     @property
@@ -214,9 +219,8 @@ class _Attacks:
                                  draws=self.config.seed)
                 for number, (speaker, examples) in enumerate(sorted(templates.usable(speakers).items()))}
 
-    def _templates(self, what: str, seen: int, views: Mapping[int, View],
-                   scores: dict[tuple[str, int], dict[str, float]]) -> None:
-        """Compare each update with the updates that other recordings make; ``scores`` adds up over the rounds."""
+    def _templates(self, what: str, seen: int, views: Mapping[int, View], so_far: Scores) -> None:
+        """Compare each update with the updates that other recordings make; ``so_far`` adds up over the rounds."""
         corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
             (None, self._learners(self.subjects.candidates), self.subjects.groups),
             *((each.name, self._learners(each.speakers), each.groups) for each in self.shadows)]
@@ -227,11 +231,11 @@ class _Attacks:
                 start = digest(view.start)
                 if start not in made:
                     made = {start: templates.updates(list(learners.values()), view.start, seen - 1)}
-                likeness = templates.likeness(view.update.numpy()[read], made[start][:, read])
-                so_far = scores.setdefault((corpus or "", peer), dict.fromkeys(learners, 0.0))
-                for speaker, score in zip(learners, likeness):
-                    so_far[speaker] += float(score)
-                self._named(what, seen, peer, so_far, corpus, groups)
+                update, updates = view.update.numpy()[read], dict(zip(learners, made[start][:, read]))
+                alike = templates.likeness(update, np.stack([*updates.values()]))
+                scores = _add(so_far, ("templates", corpus, peer), dict(zip(updates, alike.tolist())))
+                self._named(what, seen, peer, scores, corpus, groups)
+                self._by_shadow_models(what, seen, peer, update, updates, corpus, groups, so_far)
 
     def _named(self, what: str, seen: int, peer: int, scores: Mapping[str, float], corpus: str | None,
                groups: Mapping[str, Mapping[str, str]]) -> None:
@@ -247,13 +251,38 @@ class _Attacks:
             note(self.tally.speakers, Attack("speaker", "templates", what, seen), self._target(peer),
                  (named in own, len(own & scores.keys()) / len(scores)))
 
+    def _by_shadow_models(self, what: str, seen: int, peer: int, update: NDArray[np.float32],
+                          updates: Mapping[str, NDArray[np.float32]], corpus: str | None,
+                          groups: Mapping[str, Mapping[str, str]], so_far: Scores) -> None:
+        """Let a model that is trained on the updates of other speakers name the groups of a peer's."""
+        strange = [speaker for speaker in updates if corpus is not None or speaker not in self.subjects.speakers(peer)]
+        for about in GROUPINGS:
+            truth, names = self.subjects.group(about, peer), groups[about]
+            known = [speaker for speaker in strange if speaker in names]
+            if truth and len({names[speaker] for speaker in known}) > 1:
+                scores = _add(so_far, ("shadow model", corpus, about, peer), templates.shadow_model(
+                    update, np.stack([updates[speaker] for speaker in known]), [names[speaker] for speaker in known]))
+                attack = Attack(about, _by("shadow model", corpus), what, seen)
+                guess = max(scores, key=lambda name: scores[name])
+                note(self.tally.groups, attack, self._target(peer), (truth, guess == truth))
+
+    @cached_property
+    def _inside(self) -> dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """The features and labels on which each peer trained."""
+        train = self.subjects.federation.train
+        return {peer: (normalised(train[peer], self.how, self.statistics), train[peer].labels)
+                for peer in self.subjects.peers}
+
+    @cached_property
+    def _outside(self) -> dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """The features and labels of the same speakers on which no peer trained; without peers that have none."""
+        others = self.subjects.others
+        return {peer: (self._as_trained(peer), others[peer].labels) for peer in self.subjects.peers
+                if len(others[peer])}
+
     def _membership(self, what: str, seen: int, views: Mapping[int, View]) -> None:
         """Ask of each peer's clips, and of others, whether that peer trained on them."""
-        train, others = self.subjects.federation.train, self.subjects.others
-        inside = {peer: (normalised(train[peer], self.how, self.statistics), train[peer].labels)
-                  for peer in self.subjects.peers}
-        outside = {peer: (self._as_trained(peer), others[peer].labels) for peer in self.subjects.peers
-                   if len(others[peer])}
+        inside, outside = self._inside, self._outside
         for peer, view in views.items():
             clips = [inside[peer], *(outside[peer],) * (peer in outside),
                      *(inside[other] for other in inside if other != peer and other not in self.observers[peer])]
@@ -275,11 +304,34 @@ class _Attacks:
         known = labels >= 0
         scores = {"loss": np.where(known, membership.loss_scores(
             self.module, self.schema, view.start, view.update, features, np.where(known, labels, 0)), 0.0)}
-        any_learner = next(iter(self._learners(dict(list(self.subjects.candidates.items())[:1])).values()))
-        decay = membership.decayed(any_learner, view.start, seen - 1) - view.start
-        space = membership.RowSpace.of(self.schema, view.update - decay, clips if view.own else 1 << 30) \
-            if features.ndim == 2 and self._sees_first_layer else None
-        return scores if space is None else {**scores, "row space": space.scores(features)}
+        matrix = self._first_matrix(seen, view)
+        if matrix is None:
+            return scores
+        space = membership.RowSpace.of(matrix, clips if view.own else 1 << 30)
+        return {**scores, "row space": space.scores(features)}
+
+    def _features(self, what: str, seen: int, views: Mapping[int, View]) -> None:
+        """Read the features of single clips off each update."""
+        for peer, view in views.items():
+            matrix = self._first_matrix(seen, view)
+            if matrix is not None and peer in self._outside:
+                inputs = inversion.candidates(matrix)
+                trained, unused = (float(inversion.likeness(inputs, features).mean())
+                                   for features, _ in (self._inside[peer], self._outside[peer]))
+                note(self.tally.inputs, Attack("features", "inversion", what, seen), self._target(peer),
+                     (trained, unused))
+
+    def _first_matrix(self, seen: int, view: View) -> NDArray[np.float64] | None:
+        """Return what gradients added to [W b] of the first layer; None where an observer cannot tell."""
+        if not self._sees_first_layer or self._inside[self.subjects.peers[0]][0].ndim != 2:
+            return None
+        decay = membership.decayed(self._any_learner, view.start, seen - 1) - view.start
+        return first_matrix(self.schema, view.update - decay)
+
+    @cached_property
+    def _any_learner(self) -> Learner:
+        """A learner with the settings of all peers."""
+        return next(iter(self._learners(dict(list(self.subjects.candidates.items())[:1])).values()))
 
     def _as_trained(self, peer: int) -> NDArray[np.float32]:
         """Return the features of the clips that a peer did not train on, scaled as if it had."""
@@ -305,3 +357,11 @@ class _Attacks:
 
 def _by(attack: str, corpus: str | None) -> str:
     return attack if corpus is None else f"{attack} from {corpus}"
+
+
+def _add(so_far: Scores, key: tuple[str | int | None, ...], scores: Mapping[str, float]) -> dict[str, float]:
+    """Add scores to those of earlier rounds, and return the sums."""
+    sums = so_far.setdefault(key, dict.fromkeys(scores, 0.0))
+    for name, score in scores.items():
+        sums[name] += score
+    return sums

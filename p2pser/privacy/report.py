@@ -32,6 +32,7 @@ MEANING = {
     "speaker": "which of the known speakers a given peer has recordings of",
     "membership": "whether a given recording was trained on by a given peer, rather than by another",
     "membership in the run": "whether a given recording was trained on at all",
+    "features": "the features of a given peer's recordings themselves",
     "labels": "which emotions a given peer's recordings show, and how often",
 }
 """What each kind of finding is about, for a reader who knows no machine learning."""
@@ -42,6 +43,8 @@ MEASURES = {
     "top-1": "share of peers of which the named speaker was one of theirs",
     "AUC": "how often a recording that was trained on scores higher than one that was not",
     "TPR at 1 % FPR": "share of the recordings trained on that are found while 1 % of the others are taken for them",
+    "cosine": "likeness of the features that were read off to those of the recordings trained on, at most 1; by chance "
+              "to those of others",
     "correlation": "of estimated and true shares, each less the mean over the peers",
     "main emotion": "share of peers whose most frequent emotion was named",
 }

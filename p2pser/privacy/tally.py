@@ -23,7 +23,8 @@ class Tally:
 
     groups : (the target's group, whether it was guessed). speakers : (whether a speaker of the target was named, what
     guessing gives). members : (AUC, true positives at 1 % false ones) of a given peer. run_members : the
-    same for a recording that any peer trained on. shares : (estimated, true), each (C,).
+    same for a recording that any peer trained on. shares : (estimated, true), each (C,). inputs : the mean largest
+    cosine of an input read from the update with the features of a clip that was trained on, and of one that was not.
     """
 
     groups: dict[Attack, dict[str, list[tuple[str, bool]]]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Tally:
     members: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     run_members: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     shares: dict[Attack, dict[str, list[tuple[Float64, Float64]]]] = field(default_factory=dict)
+    inputs: dict[Attack, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     exact: list[Finding] = field(default_factory=list)
     """Findings that are no estimates."""
 
@@ -45,6 +47,10 @@ class Tally:
             findings += _members(attack, members, limits.membership)
         for attack, members in self.run_members.items():
             findings += _members(attack, members, None)
+        for attack, inputs in self.inputs.items():
+            means = np.array([np.mean(outcomes, axis=0) for outcomes in inputs.values()])
+            findings.append(attack.finding("cosine", *mean_and_interval(means[:, 0]), float(means[:, 1].mean()),
+                                           len(means)))
         for attack, shares in self.shares.items():
             findings += _shares(attack, shares, limits.labels)
         return findings

@@ -47,6 +47,9 @@ def test_plain_gossip_fails(made_up: Make) -> None:
     assert of(found, "membership", "row space", "rows", 1, "AUC").value > 0.999
     assert of(found, "membership in the run", "row space", "rows", 1, "AUC").value > 0.999
     assert of(found, "labels", "last layer's bias", "rows", 1, "correlation").value > 0.8
+    assert of(found, "sex", "shadow model", "rows", 1).targets == 12
+    inputs = of(found, "features", "inversion", "rows", 1)
+    assert inputs.value > inputs.chance + 0.2
     assert {each.about for each in found.exceeded} == {"sums", "rows", "sex", "speaker", "membership", "labels"}
     assert verdict(found).startswith("Not passed: with dfedavg on ring with 12 peers, one neighbour learned more")
 
@@ -54,7 +57,7 @@ def test_plain_gossip_fails(made_up: Make) -> None:
 def test_a_first_layer_that_stays_at_home_hides_inputs_and_not_the_labels(made_up: Make) -> None:
     config, federation = made_up(**{"gossip.share": "upper"})
     found = audit(config, load("ring", 12, 0), federation, rounds=(1,))
-    assert "row space" not in {each.attack for each in found.findings}
+    assert not {"row space", "inversion"} & {each.attack for each in found.findings}
     assert of(found, "membership", "loss", "rows", 1, "AUC").targets == 12
     assert of(found, "labels", "last layer's bias", "rows", 1, "correlation").value > 0.8
     assert of(found, "speaker", "templates", "rows", 1).targets == 12
@@ -68,6 +71,8 @@ def test_sums_under_masks_pass(made_up: Make) -> None:
         "statistics": 0, "round 1": 0, "round 2": 0, "final consensus": 0}
     for what in ("rows", "masked sums"):  # both were attacked
         assert of(found, "membership", "row space", what, 1, "AUC").value <= 0.55
+        inputs = of(found, "features", "inversion", what, 1)
+        assert inputs.value < inputs.chance + 0.1
     assert of(found, "membership", "row space", "rows", 1, "AUC").targets == 12
     assert verdict(found).startswith("Passed: with secure-average on ring with 12 peers, one neighbour learned no more")
 
@@ -131,7 +136,26 @@ def test_a_shadow_corpus_gives_the_threshold(made_up: Make) -> None:
     found = audit(config, load("ring", 12, 0), federation, rounds=(1,), shadows=[shadow])
     assert of(found, "sex", "threshold on the mean pitch from other", "statistics").value == 1.0
     assert of(found, "sex", "templates from other", "rows", 1).targets == 12
+    assert of(found, "sex", "shadow model from other", "rows", 1).targets == 12
     assert "other" in found.notes[0]
+
+
+def test_a_shadow_model_is_not_trained_on_the_own_speaker_of_the_attacked_peer(
+        made_up: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, ...]] = []
+
+    def model(update: np.ndarray, updates: np.ndarray, groups: list[str]) -> dict[str, float]:
+        trained.append((len(updates), groups.count("f"), groups.count("m")))
+        return {"f": 1.0, "m": 0.0}
+
+    monkeypatch.setattr("p2pser.privacy.attacks.templates.shadow_model", model)
+    config, federation = made_up(peers=4)
+    _, other = made_up(peers=6)
+    shadow = Shadow("other", by_speaker(other.train.values()), groups_of(other.corpus))
+    found = audit(config, load("ring", 4, 0), federation, rounds=(1,), shadows=[shadow])
+    # Of two women and two men the others; of another corpus all six.
+    assert sorted(trained) == [(3, 1, 2)] * 2 + [(3, 2, 1)] * 2 + [(6, 3, 3)] * 4
+    assert of(found, "sex", "shadow model", "rows", 1).value == 0.5  # all are called women
 
 
 def test_places_are_drawn_and_clips_halved(made_up: Make) -> None:

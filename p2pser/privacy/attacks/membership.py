@@ -12,12 +12,9 @@ from torch.nn import functional
 
 from p2pser.models.inference import logits
 from p2pser.models.rows import Schema
-from p2pser.privacy.attacks.layers import first_layer
+from p2pser.privacy.attacks.layers import NEGLIGIBLE
 from p2pser.training.learner import Learner
 from p2pser.training.optimisers import learning_rate
-
-NEGLIGIBLE = 3e-5
-"""Singular values of an update below this share of the largest are float32's rounding."""
 
 
 def decayed(learner: Learner, row: Tensor, round: int) -> Tensor:
@@ -40,16 +37,9 @@ class RowSpace:
     basis: NDArray[np.float64]
 
     @classmethod
-    def of(cls, schema: Schema, update: Tensor, clips: int) -> RowSpace | None:
-        """Return the row space of an update (D,), weight decay taken out, of a peer with so many clips; None where the
-        first layer is no matrix with a bias.
-        """
-        (_, weight), (_, bias) = schema.entries[:2]
-        if len(weight) != 2 or bias != weight[:1]:
-            return None
-        size = first_layer(schema)
-        matrix = torch.cat([update[: size - weight[0]].view(weight), update[size - weight[0] : size, None]], dim=1)
-        values, directions = np.linalg.svd(matrix.numpy().astype(np.float64), full_matrices=False)[1:]
+    def of(cls, matrix: NDArray[np.float64], clips: int) -> RowSpace:
+        """Return the row space of an update [W b] (H, F + 1), weight decay taken out, of a peer with so many clips."""
+        values, directions = np.linalg.svd(matrix, full_matrices=False)[1:]
         known = (values > NEGLIGIBLE * values[0]) & (np.arange(len(values)) < clips)
         return cls(directions[known])
 

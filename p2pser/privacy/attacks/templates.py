@@ -1,4 +1,4 @@
-"""Attacks that repeat a peer's local work with other recordings, and compare the updates."""
+"""Attacks that repeat a peer's local work with other recordings, and compare the updates, or train a model on them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def likeness(update: NDArray[np.float32], templates: NDArray[np.float32]) -> NDA
     scale = np.linalg.norm(theirs, axis=1) * np.linalg.norm(ours)
     cosines: NDArray[np.float64] = (theirs @ ours / np.maximum(scale, 1e-12)).astype(np.float64)
     return cosines
+
+
+def shadow_model(update: NDArray[np.float32], templates: NDArray[np.float32], groups: Sequence[str]
+                 ) -> dict[str, float]:
+    """Return a score of each group for an update (D,), by a model trained on the templates (S, D) of these groups.
+
+    The model is a ridge regression of whether a template is of the group, on the templates' directions, all less their
+    mean. Its penalty is the mean squared length of these.
+    """
+    centre = templates.mean(axis=0)
+    ours, theirs = (update - centre)[None], templates - centre
+    ours, theirs = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (ours, theirs))
+    kernel = (theirs @ theirs.T).astype(np.float64) + np.eye(len(theirs))
+    names = sorted(set(groups))
+    targets = np.array([[group == name for name in names] for group in groups], dtype=np.float64)
+    scores = (ours @ theirs.T) @ np.linalg.solve(kernel, targets - targets.mean(axis=0))
+    return dict(zip(names, scores[0].tolist()))
 
 
 def nearest_group(scores: Mapping[str, float], groups: Mapping[str, str], without: Collection[str] = ()) -> str:
