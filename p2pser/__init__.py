@@ -223,8 +223,6 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     ------
     Error : where the settings, the topology and the data do not fit together.
 
-    Example
-    -------
     >>> run = p2pser.simulate("ring", peers=4, settings={"training.rounds": 5})  # doctest: +SKIP
     >>> run.outputs.uar, run.to_frame()  # doctest: +SKIP
     """
@@ -236,18 +234,18 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     return simulate_run(config, graph, federation, exact=exact, observe=observe)
 
 
-def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorithms: Sequence[str] = ("dfedavg",),
-            peers: int | None = None, settings: Settings | None = None, folds: Sequence[int] | None = (0,),
+def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorithms: Sequence[str] = (),
+            peers: int | None = None, settings: Settings | None = None, folds: Sequence[int] | None = (),
             seeds: int = 1, out: str | os.PathLike[str] | None = None, jobs: int | None = 1) -> Comparison:
     """Train every topology with every algorithm, beside the baselines, and compare them on held-out speakers.
 
     Parameters
     ----------
     topologies : topologies of equal size, or their names or paths.
-    algorithms : each with each topology, written ``NAME[:PARAMETER=VALUE]…``.
+    algorithms : each with each topology, written ``NAME[:PARAMETER=VALUE]…``; default: that of the settings.
     peers : number of peers, instead of the files'.
     settings : settings of all runs that differ from the defaults.
-    folds : numbers of the folds to test; None: all.
+    folds : numbers of the folds to test; default: the fold of the settings (``corpus.fold``); None: all.
     seeds : number of seeds, counted from the settings' ``seed``.
     out : the folder in which finished runs are kept, so that a second call computes only the missing ones; None: they
         are not kept.
@@ -261,12 +259,14 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
     from p2pser.experiments.compare import compare as compare_runs
     from p2pser.experiments.planning import plan
 
-    return compare_runs(plan(configured(settings or {}), [_topology(given, peers) for given in topologies],
-                             algorithms=algorithms, folds=folds, seeds=seeds, out=_path(out)), jobs=jobs)
+    config = configured(settings or {})
+    numbers = (config.corpus.fold,) if isinstance(folds, tuple) and not folds else folds
+    return compare_runs(plan(config, [_topology(given, peers) for given in topologies], folds=numbers, seeds=seeds,
+                             algorithms=algorithms or (config.gossip.algorithm,), out=_path(out)), jobs=jobs)
 
 
 def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int | None = None,
-             models: Sequence[str] = ("mlp",), settings: Settings | None = None, folds: Sequence[int] | None = None,
+             models: Sequence[str] = (), settings: Settings | None = None, folds: Sequence[int] | None = None,
              seeds: int = 1, out: str | os.PathLike[str] | None = None, jobs: int | None = 1) -> CrossValidation:
     """Cross-validate gossip beside a server, pooled and local-only training, on the same clips.
 
@@ -274,7 +274,7 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
     ----------
     topology : a topology, or its name or path.
     peers : number of peers; default: one per training speaker, where the topology is a name.
-    models : families of models, each ``NAME[:SECTION.FIELD=VALUE]…``.
+    models : families of models, each ``NAME[:SECTION.FIELD=VALUE]…``; default: that of the settings.
     settings : settings of all runs that differ from the defaults.
     folds : numbers of the folds to test; None: all.
     seeds : number of seeds, counted from the settings' ``seed``.
@@ -287,13 +287,13 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
     Error : where the settings, the topology and the corpus do not fit together.
     """
     from p2pser.config import configured
-    from p2pser.experiments.crossval import crossval as cross_validate
-    from p2pser.experiments.crossval import prepare, topology_for
+    from p2pser.experiments import crossval as experiment
 
     config = configured(settings or {})
-    graph = topology_for(config, os.fspath(topology), peers, folds) if isinstance(topology, (str, os.PathLike)) \
-        else topology
-    return cross_validate(prepare(graph, config, models=models, folds=folds, seeds=seeds, out=_path(out)), jobs=jobs)
+    graph = experiment.topology_for(config, os.fspath(topology), peers, folds) \
+        if isinstance(topology, (str, os.PathLike)) else _topology(topology, peers)
+    return experiment.crossval(experiment.prepare(graph, config, models=models or (config.model.name,), folds=folds,
+                                                  seeds=seeds, out=_path(out)), jobs=jobs)
 
 
 def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
@@ -325,6 +325,8 @@ def _topology(given: str | os.PathLike[str] | Topology, peers: int | None, data:
     from p2pser.graph.spec import load as load_topology
 
     if not isinstance(given, (str, os.PathLike)):
+        if peers not in (None, given.size):
+            raise Error(f"the topology {given.name!r} has {given.size} peers, not {peers}: leave peers out")
         return given
     return load_topology(os.fspath(given), peers if peers is not None or data is None else len(data.train))
 

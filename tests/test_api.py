@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,38 @@ def test_compare_and_crossval_return_frames_of_their_schemes() -> None:
     assert comparison.to_frame()["name"].tolist()[:2] == ["ring dfedavg", "star dfedavg"]
     cross = p2pser.crossval(peers=3, settings=settings, folds=[0])
     assert cross.to_frame()["scheme"].tolist()[0] == "gossip"
+def test_the_settings_decide_what_is_compared_where_the_call_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pser.experiments.compare.compare", lambda plan, jobs: plan)
+    monkeypatch.setattr("p2pser.experiments.crossval.crossval", lambda setup, jobs: setup)
+    settings = {**SETTINGS, "gossip.algorithm": "choco", "corpus.fold": 2}
+    plan: Any = p2pser.compare(["ring", "star"], peers=3, settings=settings)
+    assert list(plan.topologies) == ["ring choco", "star choco"]
+    assert {plan.schemes[label].config.gossip.algorithm for label in plan.topologies} == {"choco"}
+    assert plan.folds == (2,)
+    setup: Any = p2pser.crossval(peers=2, settings={"model.name": "svm"}, folds=np.array([3]))
+    assert list(setup.plans) == ["svm"]
+    assert setup.plans["svm"].folds == (3,)
+
+
+@pytest.mark.parametrize("folds", [[-1], [0, 4], [], [1, 1]])
+def test_folds_that_do_not_exist_are_refused_before_anything_runs(folds: list[int], tmp_path: Path) -> None:
+    sentence = "there is no fold (-1|4)|name each fold once, and at least one"
+    for out, call in (("a", lambda out: p2pser.compare(["ring"], peers=3, settings=SETTINGS, folds=folds, out=out)),
+                      ("b", lambda out: p2pser.crossval(peers=3, settings=SETTINGS, folds=folds, out=out))):
+        with pytest.raises(p2pser.Error, match=sentence):
+            call(tmp_path / out)
+        assert not (tmp_path / out).exists()
+
+
+def test_a_topology_of_another_size_than_asked_for_is_refused() -> None:
+    ring = p2pser.topology("ring", peers=5)
+    for call in (lambda: p2pser.simulate(ring, peers=4), lambda: p2pser.compare([ring], peers=4),
+                 lambda: p2pser.crossval(topology=ring, peers=4), lambda: p2pser.topology(ring, peers=4)):
+        with pytest.raises(p2pser.Error, match="the topology 'ring' has 5 peers, not 4: leave peers out"):
+            call()
+    assert p2pser.topology(ring, peers=5) is ring
+
+
 def test_topologies_by_name() -> None:
     assert p2pser.topology("ring", peers=5).neighbours(2) == (1, 3)
 

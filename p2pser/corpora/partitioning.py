@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -65,9 +65,7 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     whole = several.load(settings)
     labels, corpus = to_learn(config, whole)
     several_folds = folds(corpus, settings.split)
-    if settings.fold >= len(several_folds):
-        has = f"folds 0 to {len(several_folds) - 1}" if len(several_folds) > 1 else "fold 0 only"
-        raise CorpusError(f"there is no fold {settings.fold}: {corpus.name}, split {settings.split}, has {has}")
+    _require(settings.fold, several_folds, corpus, settings.split)
     split, again = apart(corpus, _trained_on(corpus, several_folds[settings.fold], settings.train))
     holders = [peer for peer in range(peers) if peer != hub]
     whole_share = [corpus.clips[index] for index in split.train]
@@ -100,9 +98,22 @@ def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:
     return (f"of the {most} folds, corpora with fewer ({again}) repeat theirs",) if again else ()
 
 
-def splits(config: Config) -> list[Split]:
-    """Return all folds of a run. Raises CorpusError where the corpus or the split does not fit."""
-    return folds(to_learn(config, several.load(config.corpus))[1], config.corpus.split)
+def splits(config: Config, numbers: Iterable[int] = ()) -> list[Split]:
+    """Return all folds of a run.
+
+    Raises CorpusError where the corpus or the split does not fit, or there is no fold of one of these ``numbers``.
+    """
+    corpus = to_learn(config, several.load(config.corpus))[1]
+    several_folds = folds(corpus, config.corpus.split)
+    for number in numbers:
+        _require(number, several_folds, corpus, config.corpus.split)
+    return several_folds
+
+
+def _require(number: int, several_folds: Sequence[Split], corpus: Corpus, split: str) -> None:
+    if not 0 <= number < len(several_folds):
+        has = f"folds 0 to {len(several_folds) - 1}" if len(several_folds) > 1 else "fold 0 only"
+        raise CorpusError(f"there is no fold {number}: {corpus.name}, split {split}, has {has}")
 
 
 def _trained_on(corpus: Corpus, split: Split, names: Sequence[str] | None) -> Split:

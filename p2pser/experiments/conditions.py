@@ -56,12 +56,15 @@ class Conditions:
         return {**asdict(self), "fault": self.fault.model_dump(mode="json")}
 
     def require(self, config: Config, topology: Topology) -> None:
-        """Raise ConfigError where a topology has too few peers for the faults, or the network is not known."""
+        """Raise ConfigError where the faults need more peers or rounds than there are, or the network is not known."""
         fault, peers = self.fault, topology.size - (topology.hub is not None)
         struck = fault.deaths + fault.absences + fault.hostile
         if struck >= peers:
             raise ConfigError(f"faults strike {struck} of the {peers} peers that hold clips on {topology.name}: at "
                               "least one must remain")
+        if fault.deaths and fault.at is not None and fault.at > config.training.rounds:
+            raise ConfigError(f"faults: at = {fault.at}: the peers would die after the last round: must be at most "
+                              f"training.rounds = {config.training.rounds}")
         if fault.absences and fault.absence_rounds >= config.training.rounds:
             raise ConfigError(f"faults: absence_rounds = {fault.absence_rounds}: must be less than training.rounds = "
                               f"{config.training.rounds}")

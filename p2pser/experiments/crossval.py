@@ -26,7 +26,7 @@ from p2pser.evaluation.metrics import Predictions
 from p2pser.experiments import pool
 from p2pser.experiments.differences import mean
 from p2pser.experiments.jobs import Document, Plan, file_name
-from p2pser.experiments.planning import baselines_of, plan
+from p2pser.experiments.planning import baselines_of, fold_numbers, plan
 from p2pser.experiments.results import Results
 from p2pser.experiments.scheme_figures import figures
 from p2pser.graph import spec
@@ -255,11 +255,12 @@ class _Split(NamedTuple):
 
 def _split(config: Config, folds: Sequence[int] | None) -> _Split:
     """Return the split of these folds (None: all). Raises ConfigError where it holds no clips out."""
-    all_folds, name = splits(config), config.corpus.split
+    numbers = fold_numbers(folds)
+    all_folds, name = splits(config, numbers or ()), config.corpus.split
     if not all_folds[0].test:
         raise ConfigError(f"the split {name!r} holds nothing out: take loso or group:K, for example")
     counts = []
-    for number in range(len(all_folds)) if folds is None else folds:
+    for number in range(len(all_folds)) if numbers is None else numbers:
         corpus = config.corpus.model_copy(update={"fold": number, "partition": "iid"})
         partitioning = partition_corpus(config.model_copy(update={"corpus": corpus}), 1)
         counts.append(len({partitioning.corpus.clips[index].speaker for index in partitioning.split.train}))

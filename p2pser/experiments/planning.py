@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from operator import index
 from pathlib import Path
 
 from p2pser.base.errors import ConfigError
@@ -66,19 +67,29 @@ def plan(
                           "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))
     if not 1 <= seeds <= MOST_SEEDS:
         raise ConfigError(f"{seeds} seeds: give how many there are, from 1 to {MOST_SEEDS}; the first one is --seed")
-    numbers = tuple(range(len(splits(config)))) if folds is None else tuple(folds)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise ConfigError(f"folds {numbers}: name each fold once, and at least one")
+    numbers = fold_numbers(folds)
+    known = splits(config, numbers or ())
     allowed = ("gossip", *baselines_of(config))
     whole = Plan(
         topologies={label: topology for label, (topology, _) in schemes.items()},
         schemes={label: scheme for label, (_, scheme) in schemes.items()} | {"": Scheme.of(config, points=points)},
-        seeds=tuple(range(config.seed, config.seed + seeds)), folds=numbers, out=out, inner=inner,
-        kinds=tuple(kind for kind in allowed if kinds is None or kind in kinds))
-    federation = federate(of_run(config, config.seed, numbers[0]), whole.peers, hub=whole.hub, progress=progress)
+        seeds=tuple(range(config.seed, config.seed + seeds)), folds=numbers or tuple(range(len(known))), out=out,
+        inner=inner, kinds=tuple(kind for kind in allowed if kinds is None or kind in kinds))
+    federation = federate(of_run(config, config.seed, whole.folds[0]), whole.peers, hub=whole.hub, progress=progress)
     if whole.tunes:
         tuning.groups(federation, inner)
     return replace(whole, data=data_digest(config, federation.corpus))
+
+
+def fold_numbers(folds: Iterable[int] | None) -> tuple[int, ...] | None:
+    """Return the given numbers of folds as plain ones; None, for all folds, as it is.
+
+    Raises ConfigError where there is none, or one twice.
+    """
+    numbers = None if folds is None else tuple(map(index, folds))
+    if numbers is not None and not len(set(numbers)) == len(numbers) > 0:
+        raise ConfigError(f"folds {numbers}: name each fold once, and at least one")
+    return numbers
 
 
 def baselines_of(config: Config) -> tuple[str, ...]:

@@ -47,20 +47,29 @@ class Scenario:
         gone = self.churn.gone if self.churn else frozenset()
         living = tuple(i for i in range(peers) if (i not in self.dead or i in self.back) and i not in self.hostile
                        and i not in gone)
-        if not living or not all(0 <= i < peers for i in {*self.dead, *self.hostile}):
-            hostile = f", {sorted(self.hostile)} be hostile" if self.hostile else ""
-            raise ConfigError(f"of the {peers} peers, {sorted(self.dead)} cannot die{hostile}: they must exist, and an "
-                              "honest peer must remain")
+        strange = sorted(i for i in {*self.dead, *self.hostile} if not 0 <= i < peers)
+        if strange:
+            raise ConfigError(f"there is no peer {strange[0]} that could die or be hostile: the peers are 0 to "
+                              f"{peers - 1}")
+        if not living:
+            raise ConfigError(f"each of the {peers} peers dies or is hostile: an honest peer must remain")
         return living
 
     def validate(self, config: Config, topology: Topology, federation: Federation, algorithm: Algorithm) -> None:
-        """Raise ConfigError where the topology does not fit the federation, or hostile peers have no rows to replace.
+        """Raise ConfigError where the topology does not fit the federation, a peer would die after the end, or hostile
+        peers have no rows to replace.
         """
         if sorted(federation.train) != list(range(topology.size)):
             raise ConfigError(f"the topology {topology.name!r} has {topology.size} peers and the corpus was "
                               f"partitioned over {len(federation.train)}")
         if topology.hub is not None and len(federation.train[topology.hub]):
             raise ConfigError(f"peer {topology.hub} is a hub, which trains nothing, and has clips: federate with hub")
+        late = {peer: round for peer, round in self.dead.items() if round > config.training.rounds}
+        if late:
+            peer, round = next(iter(late.items()))
+            last = config.training.rounds
+            raise ConfigError(f"peer {peer} cannot die before round {round}: training.rounds = {last}, so give a round "
+                              f"from 0 to {last} (the last: before the final consensus)")
         if self.churn is not None and self.clock is None:
             raise ConfigError("peers leave and come back by the simulated time: give the scenario a clock")
         if (self.back or self.churn) and algorithm.asynchronous:

@@ -108,9 +108,13 @@ def test_what_is_wrong_in_a_grid_is_told_in_one_sentence(write, changes, sentenc
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"settings": {"training.ronds": 3}}, "did you mean 'training.rounds'?"),
     ({"settings": {"corpus.partition": "iid"}}, "is an axis of the grid: give it under partitions"),
+    ({"settings": {"gossip.algorithm": "choco"}}, "is an axis of the grid: give it under algorithms"),
+    ({"settings": {"corpus.fold": 1}}, "is an axis of the grid: give it under folds"),
     ({"faults": {"f": {"deaths": 3}}}, "at least one must remain"),
+    ({"faults": {"f": {"deaths": 1, "at": 4}}}, "at = 4: the peers would die after the last round"),
     ({"faults": {"f": {"absences": 1}}}, "must be less than training.rounds = 3"),
-    ({"folds": [7]}, "7"),
+    ({"folds": [0, 7]}, "there is no fold 7"),
+    ({"folds": [-1]}, "there is no fold -1"),
     ({"algorithms": ["dfedavgg"]}, "did you mean 'dfedavg'?"),
 ])
 def test_what_does_not_fit_is_refused_before_anything_runs(write, tmp_path, changes, sentence):

@@ -110,8 +110,18 @@ def test_a_federation_of_another_size_is_refused(made_up):
     config, topology, _ = made_up(5)
     with pytest.raises(ConfigError, match="partitioned over 4"):
         simulate(config, topology, made_up(4)[2])
-    with pytest.raises(ConfigError, match="cannot die"):
+    with pytest.raises(ConfigError, match="an honest peer must remain"):
         simulate(config, topology, made_up(5)[2], Scenario(dead=dict.fromkeys(range(5), 0)))
+    with pytest.raises(ConfigError, match="there is no peer 5 that could die or be hostile: the peers are 0 to 4"):
+        simulate(config, topology, made_up(5)[2], Scenario(dead={5: 0}))
+
+
+def test_a_death_after_the_end_is_refused_and_not_counted(made_up):
+    config, topology, federation = made_up(5)
+    rounds = config.training.rounds
+    simulate(config, topology, federation, Scenario(dead={2: rounds}))
+    with pytest.raises(ConfigError, match=f"peer 2 cannot die before round {rounds + 1}: training.rounds = {rounds}"):
+        simulate(config, topology, federation, Scenario(dead={2: rounds + 1}))
 
 
 def test_the_consensus_distance_by_hand():

@@ -19,6 +19,9 @@ from p2pser.simulation.links import LINES
 
 UNDISTURBED = "none"
 """The name of the conditions in which nothing goes wrong; every grid has them."""
+AXES = {"corpus.name": "corpora", "corpus.data": "corpora", "corpus.partition": "partitions", "corpus.fold": "folds",
+        "gossip.algorithm": "algorithms"}
+"""The settings that a grid has an axis for, which would replace them."""
 
 
 class Grid(Section):
@@ -119,10 +122,9 @@ class Grid(Section):
         """Return the settings of the runs on a corpus under a partition. Raises ConfigError for a wrong one."""
         own: dict[str, Any] = {
             "corpus.name": corpus, "corpus.data": self.corpora[corpus], "corpus.partition": partition}
-        for name in own:
+        for name, axis in AXES.items():
             if name in self.settings:
-                raise ConfigError(f"settings: {name} is an axis of the grid: give it under "
-                                  f"{'partitions' if name.endswith('partition') else 'corpora'}")
+                raise ConfigError(f"settings: {name} is an axis of the grid: give it under {axis}")
         return configured({**self.settings, **own})
 
 
