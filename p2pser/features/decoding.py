@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -40,6 +41,9 @@ _ALONE = ("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "flac",
 """What PyAV may read, by FFmpeg's names: formats that hold their sound. Others name files and addresses to read from
 (playlists, session descriptions), or wait for packets from the network."""
 
+MOST_CHANNELS = 64
+"""The most channels of a recording: a block of more, as a damaged header may ask for, would take gigabytes."""
+
 LOUDEST = 8.0
 """Samples above this are not of full scale 1, but integers that were converted to floats: 18 dB above full scale."""
 
@@ -48,11 +52,13 @@ LOUDEST = 8.0
 class Decoder:
     """An open recording.
 
-    ``rate`` in Hz. ``frames`` by the header; None where it does not say, or what it says cannot be. ``blocks`` yields
-    the samples, (n, channels) float32, once; it raises CorpusError where the file is damaged.
+    ``rate`` in Hz, ``channels`` by the header. ``frames`` by the header; None where it does not say, or what it says
+    cannot be. ``blocks`` yields the samples, (n, channels) float32, once; it raises CorpusError where the file is
+    damaged.
     """
 
     rate: int
+    channels: int
     frames: int | None
     blocks: Iterator[NDArray[np.float32]]
 
@@ -70,6 +76,9 @@ def opened(recording: Path | str | bytes) -> Iterator[Decoder]:
         with _decoder(source) as decoder:
             if decoder.rate < LOWEST_RATE:
                 raise CorpusError(f"its header gives a sampling rate of {decoder.rate} Hz: it is damaged")
+            if decoder.channels > MOST_CHANNELS:
+                raise CorpusError(f"its header gives {decoder.channels} channels, and a recording has {MOST_CHANNELS} "
+                                  "at most: it is damaged")
             decoder.blocks = _of_full_scale(decoder.blocks)
             yield decoder
     except CorpusError as error:
@@ -80,17 +89,34 @@ def opened(recording: Path | str | bytes) -> Iterator[Decoder]:
 
 @contextlib.contextmanager
 def _decoder(source: Source) -> Iterator[Decoder]:
-    """Open a recording with what its name asks for; where it has none, with what can read its first bytes."""
+    """Open a recording with libsndfile, and what it cannot read with PyAV: a name may have a wrong ending, as that of
+    an .m4a file that was renamed to .mp3. A name that asks for PyAV is opened with it first.
+    """
     with contextlib.ExitStack() as stack:
-        if isinstance(source, Path):
-            yield stack.enter_context(_media(source) if source.suffix.lower() in MEDIA else _sound(source))
+        if isinstance(source, Path) and source.suffix.lower() in MEDIA:
+            yield stack.enter_context(_media(source))
             return
         try:
             decoder = stack.enter_context(_sound(source))
-        except CorpusError:
-            source.seek(0)
-            decoder = stack.enter_context(_media(source))
+        except CorpusError as error:
+            decoder = _otherwise(stack, source, error)
         yield decoder
+
+
+def _otherwise(stack: contextlib.ExitStack, source: Source, refused: CorpusError) -> Decoder:
+    """Return PyAV's decoder of a recording that libsndfile refused; raise what it said where PyAV cannot read it either.
+
+    Where PyAV is missing, the error names the extra for bytes only: a file's name says what it should be.
+    """
+    installed = importlib.util.find_spec("av") is not None
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    elif not installed:
+        raise refused
+    try:
+        return stack.enter_context(_media(source))
+    except CorpusError as error:
+        raise (refused if installed else error) from None
 
 
 @contextlib.contextmanager
@@ -111,7 +137,7 @@ def _sound(source: Source) -> Iterator[Decoder]:
             raise CorpusError(_sentence(error)) from None
         size = source.stat().st_size if isinstance(source, Path) else len(source.getbuffer())
         possible = 0 < file.frames <= _MOST_FRAMES_PER_BYTE * size
-        yield Decoder(file.samplerate, file.frames if possible else None, _sound_blocks(file))
+        yield Decoder(file.samplerate, file.channels, file.frames if possible else None, _sound_blocks(file))
 
 
 def _sound_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
@@ -166,7 +192,7 @@ def _media(source: Source) -> Iterator[Decoder]:
         stream = next(iter(container.streams.audio), None)
         if stream is None or not stream.rate:
             raise CorpusError("it holds no sound")
-        yield Decoder(stream.rate, None, _media_blocks(container, stream.rate))
+        yield Decoder(stream.rate, stream.channels, None, _media_blocks(container, stream.rate))
 
 
 def _media_blocks(container: Any, rate: int) -> Iterator[NDArray[np.float32]]:

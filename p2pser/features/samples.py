@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2pser.base.errors import CorpusError
-from p2pser.features.decoding import LOUDEST, LOWEST_RATE
+from p2pser.features.decoding import LOUDEST, LOWEST_RATE, MOST_CHANNELS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 HIGHEST_RATE = 1_000_000
 """The highest sampling rate [Hz]."""
-
-MOST_CHANNELS = 64
-"""The most channels of a recording."""
 
 
 def scaled(samples: ArrayLike) -> NDArray[np.float32]:

@@ -232,6 +232,28 @@ def test_recordings_of_phones_and_browsers_are_read(tmp_path: Path, name: str, c
     assert np.sqrt(np.mean(signal[2000:14000]**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.flac", "a"])
+def test_a_recording_of_a_phone_may_have_another_ending(tmp_path: Path, name: str) -> None:
+    path = media(tmp_path / "a.m4a", "aac", 44100).rename(tmp_path / name)
+    assert audio.reason(path) is None
+    assert np.array_equal(audio.read(path, 16000), audio.read(path.read_bytes(), 16000))
+
+
+def test_what_neither_library_reads_is_refused_by_the_first(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra media")
+    (tmp_path / "a.wav").write_bytes(bytes(range(256)))
+    sentence = "it is not a recording that can be read (Format not recognised)"
+    assert (audio.reason(tmp_path / "a.wav"), audio.reason(bytes(range(256)))) == (sentence, sentence)
+
+
+def test_more_channels_than_a_recording_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.repeat(tone(0.2, 16000)[:, None], 64, axis=1), 16000)
+    assert audio.reason(path) is None
+    soundfile.write(path, np.zeros((1, 1000)), 16000)  # a block of so many channels would take a gigabyte
+    assert audio.reason(path) == "its header gives 1000 channels, and a recording has 64 at most: it is damaged"
+
+
 def test_damaged_media_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = media(tmp_path / "a.m4a", "aac", 44100)
     path.write_bytes(path.read_bytes()[:600])
@@ -245,6 +267,8 @@ def test_without_the_extra_the_reason_names_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "a.m4a").write_bytes(bytes(range(256)))
     assert audio.reason(tmp_path / "a.m4a") == ".m4a files need the extra media: pip install 'p2pser[media]'"
+    (tmp_path / "a.m4a").rename(tmp_path / "a.wav")
+    assert audio.reason(tmp_path / "a.wav") == "it is not a recording that can be read (Format not recognised)"
 
 
 @pytest.mark.parametrize("scale", [128.0, 32768.0, 2.0**31])
