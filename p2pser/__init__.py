@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from p2pser.graph.spec import Topology
     from p2pser.inference.pipeline import Pipeline
     from p2pser.inference.predictor import Predictor
-    from p2pser.inference.recordings import Paths, Recording
+    from p2pser.inference.recordings import Recording, Recordings
     from p2pser.inference.timeline import Stream, Timeline
     from p2pser.models.family import Family
     from p2pser.peer.launch import Launch
@@ -95,7 +95,7 @@ def pipeline(model: str | os.PathLike[str] | Predictor, *, top_k: int | None = 5
 
 
 def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,
-             enrol: Paths | None = None) -> Timeline:
+             enrol: Recordings | None = None) -> Timeline:
     """Return the answers of a model for the windows of a recording.
 
     Parameters
@@ -124,7 +124,7 @@ def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop
 
 
 def stream(model: Predictor, rate: float, *, window: float = 3.0, hop: float = 1.0, silence: float = -55.0,
-           enrol: Paths | None = None, adapt: bool = True) -> Stream:
+           enrol: Recordings | None = None, adapt: bool = True) -> Stream:
     """Return what answers for speech while it comes: ``push`` takes its samples, ``close`` its end.
 
     Parameters

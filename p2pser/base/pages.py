@@ -41,7 +41,7 @@ class OwnPages:
             host, origin = headers.get("host", ""), headers.get("origin")
             if not self._answers(host):
                 answer = as_json({"error": "this server does not answer to that host name"}, 400)
-            elif origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            elif origin is not None and _place(origin) != host.lower():
                 answer = as_json({"error": "this server does not answer pages of other sites"}, 403)
         await answer(scope, receive, send)
 
@@ -54,6 +54,14 @@ class OwnPages:
         except ValueError:
             return False
         return self._addresses
+
+
+def _place(origin: str) -> str | None:
+    """Return host and port of an origin; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def as_json(document: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -18,7 +18,7 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.wording import extra
 from p2pser.cli.common import encoder_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source
-from p2pser.cli.output import note
+from p2pser.cli.output import note, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: fl
     predictor = load(model, encoder)
     own = None if enrol is None else predictor.enrol(enrol)
     if remark := predictor.note(own is not None):
-        note(f"p2pser: {remark}")
+        note(shown(f"p2pser: {remark}"))
     stream = Stream(predictor, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
     predictor.warm(window)
     source = _standard_input(rate) if raw else _microphone(rate, microphone)
@@ -84,7 +84,7 @@ def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: fl
         if as_json:
             click.echo(json.dumps(segment.to_dict(), allow_nan=False))
         else:
-            text = "(silence)" if segment.answer is None else _text(segment.answer)
+            text = "(silence)" if segment.answer is None else shown(_text(segment.answer))
             click.echo(f"{segment.start:8.2f} {segment.end:8.2f}  {text}")
         sys.stdout.flush()
         delays.append(time.monotonic() - arrived)

@@ -30,6 +30,13 @@ def note(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
+def shown(text: str) -> str:
+    """Return a text as one line of printable characters: others, which a file's name or the labels of a foreign model
+    may hold, are written as Python does (\\n, \\x1b), so that they neither break the line nor command the terminal.
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def serve_until_interrupted(sock: socket.socket, serve: Callable[[], None]) -> None:
     """Print the address of a server, and run it until Ctrl-C."""
     host, port = sock.getsockname()[:2]

@@ -13,7 +13,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.cli.common import encoder_option, json_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source, Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import note, print_json, shown
 
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
@@ -76,7 +76,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
     predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)
     if remark:
-        note(f"p2pser: {remark}")
+        note(shown(f"p2pser: {remark}"))
     own = None if enrol is None else predictor.enrol(enrol)
     paths = files(recordings)
     given = _given(paths)
@@ -92,16 +92,16 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
         else _whole(predictor, given, own, errors, together, texts)
     rows = []
-    width = max(len(str(path)) for path in paths)
+    width = max(len(shown(str(path))) for path in paths)
     for row, answer in answers:
         rows.append(row)
         if not as_json:
             when = f"  {row['start']:8.2f} {row['end']:8.2f}" if timed else ""
-            click.echo(f"{row['path']:<{width}}{when}  {_text(answer, top_k)}")
+            click.echo(f"{shown(row['path']):<{width}}{when}  {shown(_text(answer, top_k))}")
     for sentence in predictor.remarks:
-        note(f"p2pser: {sentence}")
+        note(shown(f"p2pser: {sentence}"))
     for path, reason in errors:
-        note(f"p2pser: {path}: {reason}")
+        note(shown(f"p2pser: {path}: {reason}"))
     _write(table, plot, rows, predictor, paths)
     if as_json:
         print_json({"model": str(model), "labels": list(predictor.labels), "note": remark,

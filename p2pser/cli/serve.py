@@ -11,7 +11,7 @@ from p2pser.base.errors import ConfigError
 from p2pser.base.wording import extra
 from p2pser.cli.common import SEVERAL, encoder_option, renamed
 from p2pser.cli.kinds import Number, Source
-from p2pser.cli.output import note, serve_until_interrupted
+from p2pser.cli.output import note, serve_until_interrupted, shown
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -58,7 +58,7 @@ def serve(model: Path, host: str, port: int, names: tuple[str, ...], workers: in
     predictor = load(model, encoder)
     predictor.card.require_recordings()
     if remark := predictor.note():
-        note(f"p2pser: {remark}")
+        note(shown(f"p2pser: {remark}"))
     elsewhere = host not in LOOPBACK
     limits = Limits(max_bytes=max_bytes, seconds=max_seconds, timeout=timeout, workers=workers)
     own = {*NAMES, "::1", host, *names, *([socket.gethostname(), socket.getfqdn()] if elsewhere else ())}

@@ -104,7 +104,7 @@ def _decoder(source: Source) -> Iterator[Decoder]:
 
 
 def _otherwise(stack: contextlib.ExitStack, source: Source, refused: CorpusError) -> Decoder:
-    """Return PyAV's decoder of a recording that libsndfile refused; raise what it said where PyAV cannot read it either.
+    """Return PyAV's decoder of a recording that libsndfile refused; raise ``refused`` where PyAV cannot read it either.
 
     Where PyAV is missing, the error names the extra for bytes only: a file's name says what it should be.
     """
@@ -236,15 +236,15 @@ def _unreadable(source: Source) -> str | None:
             head = file.read(512)
     except FileNotFoundError:
         return "the file is missing"
-    except OSError as error:
-        return f"it cannot be opened ({error.strerror})"
+    except (OSError, ValueError) as error:  # ValueError: no file can have the name
+        return f"it cannot be opened ({getattr(error, 'strerror', None) or error})"
     if not head:
         return "it is empty"
     if head.startswith(LFS):
         return "it is a git-LFS pointer, not the recording: run `git lfs pull` in its repository"
     if _is_text(head):
         return f"it is a text file named {source.suffix or 'like a recording'}" if isinstance(source, Path) else \
-            "it is text"
+            "it is text: send the bytes of a recording's file"
     return None
 
 

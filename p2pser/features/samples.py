@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pser.base.errors import CorpusError
+from p2pser.base.errors import CorpusError, in_one_line
 from p2pser.features.decoding import LOUDEST, LOWEST_RATE, MOST_CHANNELS
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def scaled(samples: ArrayLike) -> NDArray[np.float32]:
     >>> scaled(np.array([0, 16384], dtype=np.int16))
     array([0. , 0.5], dtype=float32)
     """
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
+        raise CorpusError(f"the samples are no array of numbers ({in_one_line(error, 200)}): give (n,), (n, channels) "
+                          "or (channels, n)") from None
     if array.size == 0 or array.ndim not in (1, 2):
         raise CorpusError(f"samples of shape {array.shape}: give (n,), (n, channels) or (channels, n)")
     if array.ndim == 2:

@@ -30,7 +30,7 @@ from p2pser.features.ends import early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
 from p2pser.inference.answers import Answer, Prediction, Predictions, ranked
-from p2pser.inference.recordings import Paths, Recording, files, sources
+from p2pser.inference.recordings import Recordings, sources
 from p2pser.inference.words import completed, transcripts
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
@@ -91,7 +91,7 @@ class Predictor:
         return (f": UAR {strange.uar:.2f}, instead of {known.uar:.2f} after {known.clips} clips, for speakers outside "
                 "its training")
 
-    def predict(self, recordings: Recording | Iterable[Recording], enrol: Paths | None = None,
+    def predict(self, recordings: Recordings, enrol: Recordings | None = None,
                 errors: list[tuple[Path, str]] | None = None, *, together: bool = True,
                 texts: str | Sequence[str] | None = None) -> Predictions:
         """Return a prediction for each recording.
@@ -243,14 +243,20 @@ class Predictor:
         signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
         self.answers(self.features(signal, "warming up")[None])
 
-    def enrol(self, paths: Paths) -> Statistics | None:
+    def enrol(self, recordings: Recordings) -> Statistics | None:
         """Return a speaker's statistics from their recordings; None where the model does not use any.
 
         Raises CorpusError where a recording cannot be used.
         """
         if self.card.normalise != "speaker":
             return None
-        known = [self.features(self._signal(path)) for path in files(paths)]
+        known = []
+        for number, recording in enumerate(sources(recordings), 1):
+            try:
+                known.append(self.features(self._signal(recording)))
+            except CorpusError as error:
+                raise CorpusError(str(error) if isinstance(recording, Path) else
+                                  f"<recording {number}> to enrol: {error}") from None
         return known_by(np.stack(known), self.card.statistics)
 
     def answer(self, signal: NDArray[np.float32], own: Statistics | None = None, text: str = "") -> Answer:
@@ -386,4 +392,8 @@ def load(path: str | os.PathLike[str], encoder: str | None = None, coverage: flo
     if onnx_network.stands_in(path):
         card, _ = directory.read_card(path, encoder)
         return Predictor(onnx_network.load(path, card), card, coverage)
-    return Predictor(*directory.load(path, encoder), coverage)
+    predictor = Predictor(*directory.load(path, encoder), coverage)
+    from p2pser.models.inference import forks_with_one_thread
+
+    forks_with_one_thread()
+    return predictor

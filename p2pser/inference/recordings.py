@@ -16,6 +16,9 @@ Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 Recording: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 """A recording: its path, or its bytes as a file holds them, or an open file."""
 
+Recordings: TypeAlias = "Recording | Iterable[Recording]"
+"""A recording, several, folders (all recordings below them) or lists (``files``)."""
+
 MANIFESTS = (".csv", ".tsv")
 LISTS = (".txt", ".lst", *MANIFESTS)
 """Suffixes of files that list recordings: a path on each line, or a manifest."""
@@ -46,16 +49,18 @@ def files(paths: Paths) -> list[Path]:
     """Return the recordings that ``paths`` name, in order.
 
     A folder stands for the recordings below it, a list (a text file with a path on each line, relative to its folder,
-    or a manifest CSV) for the recordings in it. Raises CorpusError where a folder holds none, a list cannot be read or
-    no recording is named.
+    or a manifest CSV) for the recordings in it. Raises CorpusError where a folder holds none, a list cannot be read, a
+    name is empty or no recording is named.
     """
     from p2pser.corpora.files import recordings
     from p2pser.corpora.manifest import read_manifest
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     result: list[Path] = []
+    if "" in several:  # as a path it would be the present folder
+        raise CorpusError("the name of a recording is empty; give files, folders or lists of recordings")
     for path in map(Path, several):
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir, false for every name that no file can have
             result += recordings(path)
         elif path.suffix.lower() in MANIFESTS:
             listed = read_manifest(path, labelled=False)

@@ -6,7 +6,7 @@ the label that a network gives to silence means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -143,9 +143,13 @@ class Stream:
         return Segment(window.start, window.end, self._predictor.heard(answer, window.samples))
 
     def push(self, samples: ArrayLike) -> list[Segment]:
-        """Take the next samples, as ``Predictor.predict_signal`` does, and return the answers for the windows that are
-        complete now.
+        """Take the next samples, as ``Predictor.predict_signal`` does, or none, and return the answers for the windows
+        that are complete now.
+
+        Raises CorpusError where they are no samples, or not finite; they are then not part of the stream.
         """
+        if isinstance(samples, Sized) and len(samples) == 0:
+            return []
         return [self.hear(window) for window in self.cut(scaled(samples))]
 
     def close(self) -> list[Segment]:
@@ -163,7 +167,12 @@ class Stream:
         self._text = text
 
     def cut(self, samples: NDArray[np.float32]) -> list[Window]:
-        """Take samples (n,) or (n, channels), full scale 1; return the windows that are complete now, for ``hear``."""
+        """Take samples (n,) or (n, channels), full scale 1; return the windows that are complete now, for ``hear``.
+
+        Raises CorpusError where one is not finite.
+        """
+        if not np.isfinite(samples).all():
+            raise CorpusError(audio.NOT_FINITE)
         complete = self._windower.push(self._resampler.push(audio.mono(samples)))
         self._cut |= bool(complete)
         return complete

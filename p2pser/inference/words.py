@@ -22,7 +22,7 @@ def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
 
     several = [named] if isinstance(named, (str, os.PathLike)) else named if isinstance(named, (list, tuple)) else []
     manifests = [Path(each) for each in several if isinstance(each, (str, os.PathLike))
-                 and Path(each).suffix.lower() in MANIFESTS and not Path(each).is_dir()]
+                 and Path(each).suffix.lower() in MANIFESTS and not os.path.isdir(each)]
     texts = {clip.path: clip.transcript for path in manifests
              for clip in read_manifest(path, labelled=False).clips}
     return [texts.get(each, "") if isinstance(each, Path) else "" for each in recordings]

@@ -34,6 +34,11 @@ T = TypeVar("T")
 
 RETRY = {"Retry-After": "1"}
 
+_SENTENCES = {404: "there is nothing at this address: there are /, /model, /health, /predict and /stream",
+              405: "this address does not answer that method: a recording is sent to /predict by POST, and the other "
+                   "addresses answer GET"}
+"""What an error of starlette's own says."""
+
 
 class Server:
     """What answers the requests for one model."""
@@ -153,7 +158,7 @@ async def _gone(request: Request) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return as_json({"error": error.detail}, error.status_code, error.headers)
+        return as_json({"error": _SENTENCES.get(error.status_code, error.detail)}, error.status_code, error.headers)
     return as_json({"error": "the server failed at this request; its own log says why"}, 500)
 
 

@@ -48,6 +48,9 @@ def read(content_type: str, content: bytes) -> Body:
             raise CorpusError(f"there is no field {name[:40]!r}: {FIELDS}")
     if not recordings:
         raise CorpusError(f"the form has no recording: {FIELDS}")
+    if len(recordings) > MOST:
+        raise CorpusError(f"the form has {len(recordings)} recordings, and {MOST} are answered at most: send the rest "
+                          "in another form")
     if texts and len(texts) != len(recordings):
         raise CorpusError(f"the form has {len(texts)} texts for {len(recordings)} recordings: give one for each, empty "
                           "where it is not known")

@@ -59,6 +59,19 @@ def test_a_terminal_shows_names_that_its_encoding_lacks(place: Path, encoding: s
         assert len(done.stdout.splitlines()) == 16
 
 
+def test_a_name_neither_breaks_its_line_nor_commands_the_terminal(place: Path) -> None:
+    for name in ("a\nb.wav", "a\x1b]0;b\x07.wav"):
+        shutil.copy(next((place / "clips" / "anger").iterdir()), name)
+    Path("a\tb.wav").write_bytes(b"")
+    names = ("a\nb.wav", "a\x1b]0;b\x07.wav", "a\tb.wav")
+    code, said = call("predict", "model", *names, out=(out := io.StringIO()))
+    lines = out.getvalue().splitlines()
+    assert (code, [line.split("  ")[0] for line in lines]) == (2, [r"a\nb.wav", r"a\x1b]0;b\x07.wav"])
+    assert r"p2pser: a\tb.wav: it is empty" in said.splitlines()
+    call("predict", "model", *names, "--json", out=(out := io.StringIO()))
+    assert [each["path"] for each in json.loads(out.getvalue())["predictions"]] == list(names[:2])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_shows_names_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if not name.isprintable():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from p2pser.base.errors import CorpusError
 from p2pser.features.samples import checked_rate, scaled
@@ -54,9 +55,11 @@ def test_the_longer_axis_is_time() -> None:
     (np.float32(0.5), r"samples of shape \(\)"),
     (np.zeros((2, 3, 4)), r"samples of shape \(2, 3, 4\)"),
     (np.zeros((9, 9)), r"samples of shape \(9, 9\): which axis"),
+    ([[0.1, 0.2], [0.3]], "the samples are no array of numbers"),
+    (torch.zeros(9, requires_grad=True), "the samples are no array of numbers"),
     (np.zeros((999, 65)), r"samples of shape \(999, 65\): which axis"),
 ], ids=["16 bits as floats", "int64", "complex", "text", "bool", "object", "empty", "a number", "a cube", "a square",
-        "65 channels"])
+        "ragged", "gradient", "65 channels"])
 def test_what_are_no_samples_is_refused(samples: Any, sentence: str) -> None:
     with pytest.raises(CorpusError, match=sentence):
         scaled(samples)

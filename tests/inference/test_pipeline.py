@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from served import LABELS, RATE, save, tone, wav
 
 import p2pser
-from p2pser.base.errors import CorpusError
+from p2pser.base.errors import ConfigError, CorpusError
 from p2pser.inference.pipeline import Pipeline
 
 
@@ -28,6 +29,7 @@ def test_answers_are_shaped_as_hugging_faces(pipe: Pipeline, tmp_path: Path) -> 
     assert [each["score"] for each in whole] == sorted(expected.probabilities.values(), reverse=True)  # type: ignore[call-overload]
     assert pipe(path.read_bytes()) == whole
     assert pipe(path, top_k=1) == whole[:1]
+    assert p2pser.pipeline(pipe.predictor, top_k=1)(path, top_k=None) == whole
     assert pipe([path, path.read_bytes()], top_k=2) == [whole[:2], whole[:2]]
     assert p2pser.pipeline(pipe.predictor, top_k=1)([path]) == [whole[:1]]
 
@@ -46,6 +48,13 @@ def test_samples_have_their_rate(pipe: Pipeline) -> None:
 def test_what_is_no_recording_gets_a_sentence(pipe: Pipeline, given: object) -> None:
     with pytest.raises(CorpusError, match=r"samples are given as|is no recording"):
         pipe(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 1.5, "2"])
+def test_a_number_of_emotions_is_above_0(pipe: Pipeline, top_k: Any) -> None:
+    for call in (lambda: pipe(wav(tone()), top_k=top_k), lambda: p2pser.pipeline(pipe.predictor, top_k=top_k)):
+        with pytest.raises(ConfigError, match=r"top_k is .*: give a whole number above 0, or None"):
+            call()
 
 
 def test_a_folder_of_several_is_no_recording(pipe: Pipeline, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +88,12 @@ def test_what_is_no_recording_is_refused(model: Path, tmp_path: Path) -> None:
     errors: list[tuple[Path, str]] = []
     assert len(predictor.predict([b"", path], errors=errors)) == 1
     assert errors == [(Path("<recording 1>"), "it is empty")]
+    for given in ("", ["a.wav", ""]):
+        with pytest.raises(CorpusError, match="the name of a recording is empty"):
+            predictor.predict(given)
+    for given in ("a\0b.wav", "a" * 5000 + ".wav", "a" * 5000 + ".csv"):
+        with pytest.raises(CorpusError, match=r"cannot be opened|cannot read"):
+            predictor.predict(given)
     with pytest.raises(CorpusError, match="a sampling rate of '16k'"):
         predictor.predict_signal(np.zeros(RATE), "16k")  # type: ignore[arg-type]
     with pytest.raises(CorpusError, match="a sampling rate of 1:"):
@@ -148,6 +156,23 @@ def test_enrolment_changes_the_answers_of_a_speaker_model(speaker_model: Path, m
     with pytest.warns(UserWarning, match="errs more often"):
         assert own != predictor.predict(clip)[0].probabilities
     assert p2pser.load(model).enrol(others) is None
+    assert predictor.predict(clip, enrol=[path.read_bytes() for path in others])[0].probabilities == own
+    with pytest.raises(CorpusError, match="<recording 2> to enrol: it is empty"):
+        predictor.enrol([others[0].read_bytes(), b""])
+    with pytest.raises(CorpusError, match=r"^.*missing.wav: the file is missing$"):
+        predictor.enrol(tmp_path / "missing.wav")
+
+
+def test_a_process_that_is_forked_predicts_with_one_thread(model: Path) -> None:
+    """The threads of torch are not there after a fork: a job for several would wait for them for ever."""
+    script = """if True:
+        import os, sys, torch, p2pser
+        p2pser.load(sys.argv[1])
+        torch.set_num_threads(3)
+        if not (child := os.fork()):
+            os._exit(torch.get_num_threads())
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script, model], check=False).returncode == 1
 
 
 def test_a_saved_model_takes_its_features_in_the_order_of_its_card(tmp_path: Path) -> None:

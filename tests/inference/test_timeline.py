@@ -88,6 +88,17 @@ def test_a_stream_gives_the_answers_of_its_recording(recording: Path) -> None:
         p2pser.stream(predictor(), 20)
 
 
+def test_a_stream_refuses_what_is_not_finite_and_goes_on(recording: Path) -> None:
+    samples = soundfile.read(recording, dtype="float32")[0]
+    stream = p2pser.stream(predictor(), RATE, window=0.5, hop=0.5)
+    for damaged in (np.nan, np.inf):
+        with pytest.raises(CorpusError, match="samples that are not finite numbers"):
+            stream.push(np.where(np.arange(len(samples)) == 9, damaged, samples))
+    found = [segment for block in (np.zeros(0), samples[:5000], [], np.zeros((0, 2)), samples[5000:RATE])
+             for segment in stream.push(block)]
+    assert found == list(timeline.timeline(predictor(), recording, window=0.5, hop=0.5))[:2]
+
+
 def test_an_offset_is_no_speech(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "offset.wav", np.concatenate([np.full(RATE, 0.4), 0.4 + tone(4000, 1)]), RATE)
     found = p2pser.timeline(predictor(), tmp_path / "offset.wav", window=0.5, hop=0.5)

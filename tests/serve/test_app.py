@@ -291,8 +291,11 @@ def test_a_fault_of_the_server_shows_nothing_of_it(client: TestClient, monkeypat
 
 
 def test_other_addresses_are_refused(client: TestClient) -> None:
-    assert client.get("/predict").json() == {"error": "Method Not Allowed"}
-    assert client.get("/../card.json").json() == {"error": "Not Found"}
+    wrong = client.get("/predict")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert "a recording is sent to /predict by POST" in wrong.json()["error"]
+    missing = client.get("/../card.json")
+    assert (missing.status_code, "there is nothing at this address" in missing.json()["error"]) == (404, True)
 
 
 def test_the_model_is_described_without_what_is_not_public(client: TestClient) -> None:
@@ -329,6 +332,7 @@ def test_beyond_this_machine_addresses_are_answered_too(predictor: Predictor, ho
 
 
 def test_pages_of_other_sites_are_not_answered(client: TestClient) -> None:
-    for origin, code in ((URL, 200), ("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:9000", 403)):
+    for origin, code in ((URL, 200), ("http://evil.example", 403), ("null", 403), ("http://[", 403),
+                         ("http://127.0.0.1:9000", 403)):
         answer = client.post("/predict", content=wav(tone()), headers={"Origin": origin})
         assert answer.status_code == code

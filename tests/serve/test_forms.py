@@ -79,6 +79,7 @@ END = b"--xx--\r\n"
     ("multipart/form-data", FILE + END, "the body is not a form that can be read"),
     ("multipart/mixed; boundary=xx", FILE + END, "the body is not a form that can be read"),
     (f"multipart/form-data; boundary={'x' * 71}", FILE + END, "the body is not a form that can be read"),
+    (TYPE, FILE * 201 + END, "the form has 201 recordings, and 200 are answered at most"),
     (TYPE, FILE * 401 + END, "the form is cut short, or has more than 400 fields"),
     (TYPE, field("Content-Disposition: form-data; name=words") + END, "there is no field 'words': a form has the fiel"),
     (TYPE, field("Content-Disposition: form-data") + END, "a field of the form has no name"),
