@@ -238,7 +238,7 @@ def _curve_lines(curve: Sequence[Mapping[str, Any]], unlike: bool) -> list[str]:
         f"{each['clips']}: {each['uar']:.3f}" for each in curve))
     if strange["ece"] is not None:
         lines.append("ECE by that number   " + "   ".join(f"{each['clips']}: {each['ece']:.3f}" for each in curve))
-    return [*lines, f"with all clips of each speaker, {curve[-1]['clips']} at the median, for the statistics:"]
+    return [*lines, f"scaled as in the run's test, by all clips of each speaker, {curve[-1]['clips']} at the median:"]
 
 
 def _interval(pair: list[float] | None) -> str:

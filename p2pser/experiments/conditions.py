@@ -52,8 +52,11 @@ class Conditions:
     step_seconds: float = 0.05
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, for the digest of a kept result."""
-        return {**asdict(self), "fault": self.fault.model_dump(mode="json")}
+        """Return plain data, for the digest of a kept result. With hostile peers it also names the models whose outputs
+        are kept: earlier results have those of another one.
+        """
+        models = {"models": "of each honest peer"} if self.fault.hostile else {}
+        return {**asdict(self), "fault": self.fault.model_dump(mode="json"), **models}
 
     def require(self, config: Config, topology: Topology) -> None:
         """Raise ConfigError where the faults need more peers or rounds than there are, or the network is not known."""

@@ -70,7 +70,8 @@ def _executed(job: Job, config: Config, topology: Topology | None, peers: int, h
     if topology is None:
         return document | _run(baselines.fedavg(config, federation))
     scenario = None if conditions is None else conditions.scenario(config, topology)
-    run = simulate(config, topology, federation, scenario, each_peer=not _ends_with_one_model(config))
+    hostile = scenario is not None and bool(scenario.hostile)
+    run = simulate(config, topology, federation, scenario, each_peer=hostile or not _ends_with_one_model(config))
     if job.inner is None:
         document["logits_enrolled"] = {
             str(count): predictions.logits.tolist() for count, predictions in enrolment.predicted(run).items()
@@ -130,12 +131,12 @@ def _ends_with_one_model(config: Config) -> bool:
 
 def final_outputs(run: Simulation) -> Sequence[Outputs]:
     """Return the outputs of the models that a run ends with: the consensus model's, or each peer's where the peers
-    keep parameters of their own or end without a consensus (robust rules).
+    keep parameters of their own or end without a consensus (robust rules, hostile peers).
     """
     if run.final_outputs:
         return run.final_outputs
     method = ALGORITHMS[run.config.gossip.algorithm]
-    agreed = method.consensus or run.final.converged
+    agreed = (method.consensus and run.final.sought) or run.final.converged
     return [run.outputs] if run.outputs is not None and agreed else run.peer_outputs
 
 

@@ -25,7 +25,7 @@ from p2pser.experiments.evaluation_set import EvaluationSet
 from p2pser.features import conditions
 from p2pser.features.extraction import extract
 from p2pser.features.federation import Examples
-from p2pser.features.normalisation import Statistics, enrolled
+from p2pser.features.normalisation import Statistics, by_speaker, enrolled
 from p2pser.features.public import SOURCE
 from p2pser.features.unlike import distances
 from p2pser.inference.predictor import MOST, Predictor
@@ -144,10 +144,12 @@ def _how(card: Card, speakers: Sequence[str], speaker: bool) -> str:
 def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[int]],
              usable: dict[int, NDArray[np.float32]], enrolment: int | None, seed: int, *, flattened: bool = False,
              own: Statistics | None = None) -> tuple[Predictions | None, Ratings | None]:
-    """Return predictions and ratings, fold by fold. enrolment: as ``clips`` of ``enrolled``.
+    """Return predictions and ratings, fold by fold.
 
-    flattened: whether logits are divided as ``predict`` does for clips that are unlike the training's. own: the
-    statistics that scale all clips instead. A fold without clips that have an emotion counts for the dimensions alone.
+    enrolment: how many clips scale those of a speaker as ``predict`` scales them (``enrolled``); None: all, as in the
+    test of the run itself. flattened: whether logits are divided as ``predict`` does for clips that are unlike the
+    training's. own: the statistics that scale all clips instead. A fold without clips that have an emotion counts for
+    the dimensions alone.
     """
     card = predictor.card
     places = {label: k for k, label in enumerate(card.labels)}
@@ -160,7 +162,8 @@ def _outputs(predictor: Predictor, corpus: Corpus, parts: Mapping[int, Sequence[
             tuple(clip.speaker for clip in clips), tuple(corpus.relative(clip) for clip in clips),
             tuple(clip.gender for clip in clips), dimensions=dimensions(clips) if card.dimensions else None)
         if card.normalise == "speaker" and own is None:
-            scaled = enrolled(examples.features, examples.speakers, enrolment, card.statistics, seed)
+            scaled = by_speaker(examples.features, examples.speakers, card.statistics) if enrolment is None else \
+                enrolled(examples.features, examples.speakers, enrolment, card.statistics, seed)
         else:
             scaled = predictor.scale(examples.features, own)
         raw = predictor.run(scaled)

@@ -21,13 +21,14 @@ from commands import Command
 
 from p2pser.base.errors import ConfigError
 from p2pser.cli.compare import compare
-from p2pser.config import Config
+from p2pser.config import Config, configured
 from p2pser.experiments import execution, pool
 from p2pser.experiments.conditions import Conditions, FaultSettings
 from p2pser.experiments.grid import cells, file
 from p2pser.experiments.grid.estimate import Estimate
 from p2pser.experiments.grid.summary import Summary
 from p2pser.experiments.grid.tables import tables
+from p2pser.experiments.jobs import Job
 from p2pser.experiments.report import grid as report
 from p2pser.experiments.report.figures import all as figures
 from p2pser.experiments.report.page import Part, page
@@ -316,6 +317,16 @@ def test_the_same_peers_are_struck_on_every_topology():
     assert ring.living(spec.load("ring", 8)) == tuple(i for i in range(8) if i == peer or i not in {
         *ring.dead, *ring.hostile})
     assert Conditions(fault).scenario(Config(seed=6), spec.load("ring", 8)) != ring
+
+
+def test_a_run_with_a_hostile_peer_ends_with_the_models_of_all_honest_peers(tones):
+    config = configured({**SETTINGS, "corpus.name": "folder", "corpus.data": str(tones), "corpus.partition": "iid"})
+    conditions = Conditions(FaultSettings(hostile=1))
+    document = execution.execute(Job("gossip", "complete dfedavg", 0, 0), config, spec.load("complete", 4), 4,
+                                 conditions=conditions)
+    assert len(document["living"]) == len(document["predicted"]) == 3
+    assert document["predicted"] == document["predicted_peers"]
+    assert all(round["uar"]["mean"] is not None for round in document["history"])
 
 
 def test_too_much_memory_is_refused():

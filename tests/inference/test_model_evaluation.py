@@ -17,14 +17,18 @@ import p2pser
 from p2pser import models
 from p2pser.base.errors import CorpusError
 from p2pser.cli.evaluate import evaluate
+from p2pser.config import configured
 from p2pser.corpora import loading as corpora
 from p2pser.experiments import model_evaluation as evaluation
 from p2pser.experiments.evaluation_set import choose
+from p2pser.features.federation import federate
 from p2pser.features.normalisation import Statistics
 from p2pser.inference.predictor import Predictor
 from p2pser.models import directory
 from p2pser.models.heard import Heard
 from p2pser.models.rows import Schema
+from p2pser.run.card import card
+from p2pser.simulation.engine import simulate
 
 
 def test_cli_evaluate_tests_the_fold_that_training_left_out(model: Path, folder: Path) -> None:
@@ -97,6 +101,23 @@ def test_enrolment_is_reported_for_speaker_models(speaker_model: Path, folder: P
     report = evaluation.evaluate(predictor, chosen, workers=1)
     assert list(report.by_enrolment) == [0, 1, 2, 5, 8]
     assert report.text().splitlines()[1].startswith("without recordings of the speaker, as predict answers: UAR (a) ")
+
+
+def test_the_outputs_are_those_of_the_test_of_the_run(folder: Path, tmp_path: Path) -> None:
+    config = configured({"corpus.name": "folder", "corpus.data": str(folder), "corpus.fold": 1, "model.hidden": [4],
+                         "features.normalise": "speaker", "training.rounds": 1})
+    run = simulate(config, p2pser.topology("complete", 2), federate(config, 2, workers=1))
+    directory.save(tmp_path / "model", run.row, run.schema,
+                   card(run.config, run.topology, run.federation, run.statistics, agreed=2))
+    predictor = p2pser.load(tmp_path / "model")
+    chosen = choose(predictor.card, corpora.load("folder", folder))
+    found = evaluation.evaluate(predictor, chosen, workers=1).predictions
+    tested = run.predictions
+    assert found is not None
+    assert tested is not None
+    assert tested.logits is not None
+    assert found.paths == tested.paths
+    np.testing.assert_allclose(found.logits, tested.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_prediction_has_the_temperature_of_the_clips_that_were_heard(speaker_model: Path, folder: Path) -> None:
