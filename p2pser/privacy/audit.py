@@ -255,13 +255,15 @@ class _Attacks:
                           updates: Mapping[str, NDArray[np.float32]], corpus: str | None,
                           groups: Mapping[str, Mapping[str, str]], so_far: Scores) -> None:
         """Let a model that is trained on the updates of other speakers name the groups of a peer's."""
+        centre = np.mean([*updates.values()], axis=0)
         strange = [speaker for speaker in updates if corpus is not None or speaker not in self.subjects.speakers(peer)]
         for about in GROUPINGS:
             truth, names = self.subjects.group(about, peer), groups[about]
             known = [speaker for speaker in strange if speaker in names]
             if truth and len({names[speaker] for speaker in known}) > 1:
                 scores = _add(so_far, ("shadow model", corpus, about, peer), templates.shadow_model(
-                    update, np.stack([updates[speaker] for speaker in known]), [names[speaker] for speaker in known]))
+                    update, np.stack([updates[speaker] for speaker in known]), [names[speaker] for speaker in known],
+                    centre))
                 attack = Attack(about, _by("shadow model", corpus), what, seen)
                 guess = max(scores, key=lambda name: scores[name])
                 note(self.tally.groups, attack, self._target(peer), (truth, guess == truth))

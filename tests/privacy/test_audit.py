@@ -143,9 +143,11 @@ def test_a_shadow_corpus_gives_the_threshold(made_up: Make) -> None:
 def test_a_shadow_model_is_not_trained_on_the_own_speaker_of_the_attacked_peer(
         made_up: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[int, ...]] = []
+    centres: set[bytes] = set()
 
-    def model(update: np.ndarray, updates: np.ndarray, groups: list[str]) -> dict[str, float]:
+    def model(update: np.ndarray, updates: np.ndarray, groups: list[str], centre: np.ndarray) -> dict[str, float]:
         trained.append((len(updates), groups.count("f"), groups.count("m")))
+        centres.add(centre.tobytes())
         return {"f": 1.0, "m": 0.0}
 
     monkeypatch.setattr("p2pser.privacy.attacks.templates.shadow_model", model)
@@ -155,6 +157,7 @@ def test_a_shadow_model_is_not_trained_on_the_own_speaker_of_the_attacked_peer(
     found = audit(config, load("ring", 4, 0), federation, rounds=(1,), shadows=[shadow])
     # Of two women and two men the others; of another corpus all six.
     assert sorted(trained) == [(3, 1, 2)] * 2 + [(3, 2, 1)] * 2 + [(6, 3, 3)] * 4
+    assert len(centres) == 2  # one of each corpus, whoever is attacked
     assert of(found, "sex", "shadow model", "rows", 1).value == 0.5  # all are called women
 
 

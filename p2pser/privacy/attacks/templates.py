@@ -32,14 +32,16 @@ def likeness(update: NDArray[np.float32], templates: NDArray[np.float32]) -> NDA
     return cosines
 
 
-def shadow_model(update: NDArray[np.float32], templates: NDArray[np.float32], groups: Sequence[str]
-                 ) -> dict[str, float]:
+def shadow_model(update: NDArray[np.float32], templates: NDArray[np.float32], groups: Sequence[str],
+                 centre: NDArray[np.float32]) -> dict[str, float]:
     """Return a score of each group for an update (D,), by a model trained on the templates (S, D) of these groups.
 
-    The model is a ridge regression of whether a template is of the group, on the templates' directions, all less their
-    mean. Its penalty is the mean squared length of these.
+    The model is a ridge regression of whether a template is of the group, less the group's share, on the templates'
+    directions from ``centre`` (D,). Its penalty is 1, the squared length of a direction.
+
+    centre : the mean of all templates that the attacker has. Without the attacked peer's own speakers it would tell the
+        attacker who they are: a mean of all peers' updates, less that of all others, is that of the peer.
     """
-    centre = templates.mean(axis=0)
     ours, theirs = (update - centre)[None], templates - centre
     ours, theirs = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (ours, theirs))
     kernel = (theirs @ theirs.T).astype(np.float64) + np.eye(len(theirs))
