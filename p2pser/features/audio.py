@@ -28,20 +28,23 @@ CANCELLED = 1e-3
 NOT_FINITE = "it holds samples that are not finite numbers; export it again"
 
 
-def read(recording: Path | str | bytes, sample_rate: int) -> NDArray[np.float32]:
+def read(recording: Path | str | bytes, sample_rate: int, *, longest: float | None = None,
+         advice: str = ": cut it into clips") -> NDArray[np.float32]:
     """Return a recording's samples (samples,), float32, full scale 1: channels averaged, resampled.
 
-    ``recording`` is a file, or the bytes of one; ``sample_rate`` in Hz. Raises CorpusError where the file is missing,
-    is a git-LFS pointer, text or in a format that is not read here, shorter than 0.1 s, longer than an hour, silent, or
-    holds samples that are not finite.
+    ``recording`` is a file, or the bytes of one; ``sample_rate`` in Hz; ``longest`` in s, default an hour. No more is
+    decoded of a longer one. Raises CorpusError where the file is missing, is a git-LFS pointer, text or in a format
+    that is not read here, shorter than 0.1 s, longer than ``longest`` (with ``advice``), silent, or holds samples that
+    are not finite.
     """
+    longest = LONGEST if longest is None else longest
     with decoding.opened(recording) as decoder:
         blocks, frames = [np.zeros(0, dtype=np.float32)], 0
         for block in decoder.blocks:
             blocks.append(mono(block))
             frames += len(block)
-            if frames > LONGEST * decoder.rate:
-                raise CorpusError(f"it lasts longer than {LONGEST // 60} minutes: cut it into clips")
+            if frames > longest * decoder.rate:
+                raise CorpusError(f"it lasts longer than {longest / 60:g} minutes{advice}")
         return usable(np.concatenate(blocks), decoder.rate, sample_rate)
 
 

@@ -342,15 +342,14 @@ class Predictor:
                              "use the version of p2pser that trained it")
         return completed(values, self.card)
 
-    def _signal(self, recording: Path | bytes, longest: float = np.inf) -> NDArray[np.float32]:
+    def _signal(self, recording: Path | bytes, longest: float | None = None) -> NDArray[np.float32]:
         from p2pser.features import audio
 
-        rate = self.card.features.sample_rate
-        signal = audio.read(recording, rate)
-        if len(signal) > longest * rate:
-            raise CorpusError(f"it lasts {len(signal) / rate / 60:.1f} minutes, and one label says little of so much "
-                              "speech: ask for a timeline (--window 3; in Python p2pser.timeline)")
-        return signal
+        if longest is None:
+            return audio.read(recording, self.card.features.sample_rate)
+        return audio.read(recording, self.card.features.sample_rate, longest=longest,
+                          advice=", and one label says little of so much speech: ask for a timeline (--window 3; in "
+                                 "Python p2pser.timeline)")
 
 
 def _finite(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
