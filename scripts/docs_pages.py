@@ -154,11 +154,11 @@ def errors() -> str:
 
 | exit code | meaning |
 |---|---|
-| 0 | Done. |
+| 0 | Done. Also: `p2pser peer` was interrupted (Ctrl-C, SIGTERM), and has left with a checkpoint. |
 | 1 | The run failed for a reason that p2pser names. |
 | 2 | The call, a setting, a file or a recording is wrong, or the peer was refused by all its neighbours. |
 | 3 | Done, but not with every peer of the topology: "3 of 6 peers agreed". The model is there. |
-| 130 | Interrupted by Ctrl-C. |
+| 130 | Another command was interrupted by Ctrl-C. |
 
 An error is one sentence on standard error that says what is wrong, where, and what to do. In Python it is an exception;
 all have the base class `p2pser.Error`. A traceback is a bug: please report it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,22 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
                     "text") from None
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError):  # of values with a tag
         raise error(f"{where} is not YAML; check indentation, quotes and brackets") from None
+
+
+def kind_of_file(document: Any) -> str:
+    """Return which file of p2pser a document is (``"an invitation (for p2pser accept)"``); ``""`` where unknown."""
+    if not isinstance(document, Mapping):
+        return ""
+    known = (("an invitation (for p2pser accept)", document.get("p2pser") == "invitation"),
+             ("a reply (for p2pser topology assemble)", document.get("p2pser") == "reply"),
+             ("a topology file (--topology)", "graph" in document),
+             ("a key file, which stays at its site", {"public", "secret"} <= document.keys()),
+             ("a run file (--run)", any(isinstance(document.get(name), Mapping) for name in _SECTIONS)))
+    return next((kind for kind, fits in known if fits), "")
+
+
+_SECTIONS = ("corpus", "features", "gossip", "model", "network", "peer", "privacy", "training")
+"""Sections of a run file."""
 
 
 def read_outside(path: Path, what: str, error: type[P2PSERError]) -> Any:

@@ -47,8 +47,8 @@ def peer(me: int, options: RunOptions, start_timeout: float | None, fresh: bool,
     On SIGHUP it reads the topology file again: new addresses and keys apply at once, a new graph with a higher epoch
     as soon as all live peers have the file.
 
-    The exit code is 0 when the run is done, 1 when it failed, 2 when the call or a file is wrong, and 3 when it is
-    done but not with every peer that the topology declares.
+    The exit code is 0 when the run is done, or was interrupted and can be resumed, 1 when it failed, 2 when the call or
+    a file is wrong, and 3 when it is done but not with every peer that the topology declares.
 
     Example: p2pser peer --id 3 --topology ring --data my-clips/
     """

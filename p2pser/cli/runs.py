@@ -27,10 +27,10 @@ def runs() -> None:
 
 
 @runs.command(name="list")
-@click.argument("folder", type=Source(), default=Path("runs"), required=False)
+@click.argument("folder", type=Source(), default=Path(), required=False)
 @json_option
 def list_runs(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER (by default runs/), the newest first.
+    """List the runs in FOLDER (by default this one) and its runs/, the newest first.
 
     Example: p2pser runs list
     """

@@ -24,16 +24,17 @@ SHOWN = 5
 @click.argument("folder", type=Source(), required=False)
 @json_option
 def status(folder: Path | None, as_json: bool) -> None:
-    """Show the state of a run. FOLDER is that of a run or of one peer (by default the newest run in runs/).
+    """Show the state of a run. FOLDER is that of a run or of one peer; in another folder, by default this
+    one, the newest run is meant.
 
     The command reads the files that the peers on this machine write, also those of a run that was killed. The exit code
     is 0 where each peer runs or has finished, else 1.
 
     Example: p2pser status runs/demo/peer-3
     """
-    from p2pser.peer.view import newest_run
+    from p2pser.peer.view import run_folder
 
-    show(folder or newest_run(Path("runs")), as_json)
+    show(run_folder(folder or Path()), as_json)
 
 
 def show(folder: Path, as_json: bool) -> NoReturn:
@@ -72,6 +73,8 @@ def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
 def _running(peer: PeerView) -> str:
     from p2pser.peer import view
 
+    if peer.state == view.RUNNING and not peer.history:
+        return "yes; it reads its recordings, and does not listen to its neighbours yet"
     rounds = f"{peer.round} of {peer.rounds} rounds are over"
     since = "" if peer.since is None else f" since {peer.since.astimezone():%Y-%m-%d %H:%M:%S}"
     if peer.state == view.RUNNING:
@@ -81,6 +84,8 @@ def _running(peer: PeerView) -> str:
         from p2pser.run import account
 
         return f"no, it has finished: {account.in_words(peer.summary)}; model: {peer.summary.get('model')}"
+    if peer.state == view.NOT_STARTED:
+        return "no, it has never listened to its neighbours: the command printed why it ended"
     words = {view.INTERRUPTED: "it was stopped", view.FAILED: "it failed", view.KILLED: "it was killed, or the machine"
              " went down"}
     return f"no, {words[peer.state]}; {rounds}: the same command resumes it"

@@ -23,7 +23,8 @@ PORT = 8765
               help="Port at which the server listens; 0: a free one.")
 @click.option("--once", is_flag=True, help="Print the state as p2pser status does, and exit.")
 def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
-    """Watch a run. FOLDER is that of a run or of one peer (by default the newest run in runs/).
+    """Watch a run. FOLDER is that of a run or of one peer; in another folder, by default this one, the newest run is
+    meant.
 
     The command reads the files that the peers on this machine write: all peers of a run on one machine, or this site's
     own peer with its knowledge of its neighbours. The page is served at 127.0.0.1. q ends the terminal view, Ctrl-C the
@@ -31,9 +32,9 @@ def watch(folder: Path | None, web: bool, port: int, once: bool) -> None:
 
     Example: p2pser watch runs/demo --web
     """
-    from p2pser.peer.view import look, newest_run
+    from p2pser.peer.view import look, run_folder
 
-    folder = folder or newest_run(Path("runs"))
+    folder = run_folder(folder or Path())
     if once or not (web or terminal()):
         show(folder, as_json=False)
     look(folder)  # a wrong folder is refused before anything opens

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from p2pser.base.documents import OUTSIDE_BYTES, read_text, read_yaml
+from p2pser.base.documents import OUTSIDE_BYTES, kind_of_file, read_text, read_yaml
 from p2pser.base.errors import ConfigError, nearest
 from p2pser.base.registries import FAMILIES
 from p2pser.config.augment import AugmentSettings
@@ -174,5 +174,7 @@ def load(path: Path | None, settings: Iterable[str] = ()) -> Config:
         tree = read_yaml(text, f"the run file {path}", ConfigError)
         if not isinstance(tree, dict | None):
             raise ConfigError(f"the run file {path} must hold a mapping of sections, not a {type(tree).__name__}")
+        if (kind := kind_of_file(tree)).startswith(("an invitation", "a reply", "a topology", "a key")):
+            raise ConfigError(f"{path} is {kind}: give a run file (--run), as p2pser accept writes it")
         config = parse(tree or {}, str(path))
     return config.with_settings(settings)

@@ -32,7 +32,7 @@ import networkx as nx
 import numpy as np
 from pydantic import ValidationError
 
-from p2pser.base.documents import LARGEST_YAML, read_text, read_yaml
+from p2pser.base.documents import LARGEST_YAML, kind_of_file, read_text, read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
 from p2pser.base.signing import SIGNED, author
@@ -244,6 +244,8 @@ def _load(path: Path, peers: int | None, seed: int, nested: bool = False) -> Top
     text = read_text(path, "the topology file", TopologyError, LARGEST_YAML)
     where = f"the topology file {path}"
     document = read_yaml(text, where, TopologyError)
+    if (kind := kind_of_file(document)) and "graph" not in document:
+        raise TopologyError(f"{path} is {kind}: give the topology file, as p2pser topology assemble writes it")
     if not isinstance(document, Mapping) or SIGNED not in document:
         return parse(document, str(path), path.stem, path.parent, peers, seed, nested)
     by = author(read_yaml(text, where, TopologyError, plain=True), where, TopologyError)

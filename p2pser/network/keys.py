@@ -30,6 +30,8 @@ REFUSALS = (b"400", b"500")
 """ZeroMQ's status for a refused key where the epoch of our topology file is even, and where it is odd."""
 
 _PERSON, _PERSON_OF_DRAWS = b"p2pser-curve-v1", b"p2pser-draws-v1"
+_LOST = ("give its place (network.secret_key); a new one (p2pser keys, or p2pser accept) must go into the topology "
+         "file of all sites")
 _HEAD = "# p2pser: the CURVE key pair of one peer. Keep this file to yourself; share the public key only.\n"
 
 
@@ -135,13 +137,13 @@ def read_secret_key(path: Path) -> KeyPair:
     try:
         text = _read_private(path).decode("ascii", errors="replace")
     except OSError as error:
-        raise ConfigError(f"cannot read the key file {path}: {error.strerror}; make one with p2pser keys") from None
+        raise ConfigError(f"cannot read the key file {path}: {error.strerror}; {_LOST}") from None
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("# ")]
     fields = {name: value.strip('"') for name, gap, value in (line.partition(": ") for line in lines) if gap}
     try:
         pair = KeyPair.of(raw_key(fields["secret"] if fields else lines[0].strip('"')))
     except (KeyError, IndexError, ValueError):
-        raise ConfigError(f"{path} holds no secret key; make one with p2pser keys") from None
+        raise ConfigError(f"{path} holds no secret key; {_LOST}") from None
     if fields.get("public", pair.public) != pair.public:
         raise ConfigError(f"the two keys in {path} are not a pair; make one with p2pser keys")
     return pair

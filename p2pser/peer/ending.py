@@ -33,7 +33,7 @@ from p2pser.peer import outcome
 from p2pser.peer.disk import Disk
 from p2pser.peer.folder import REPLACED, PeerFolder
 from p2pser.peer.handover import Handover
-from p2pser.peer.names import FINISHED
+from p2pser.peer.names import FINISHED, in_folder
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.recorder import Recorder, scores
 from p2pser.peer.reporter import Reporter
@@ -90,7 +90,8 @@ class LastPhase:
 
     def kept(self) -> tuple[Outcome, dict[str, Any]] | None:
         """Return the outcome on disk of a run that has ended, and its summary so far; None if there is none."""
-        return outcome.kept(self.folder.outcome, self.config.training.rounds, self.topology)
+        end = outcome.kept(self.folder.outcome, self.config.training.rounds, self.topology)
+        return end if end is None else (end[0], in_folder(end[1], self.folder.path))
 
     def conclude(self, end: Outcome, seconds: float) -> dict[str, Any]:
         """Write all results of a run, and return its summary. Raises P2PSERError where the disk does not take them.

@@ -22,15 +22,13 @@ from p2pser.gossip.agreement.budget import Budget
 from p2pser.graph.spec import Topology
 from p2pser.models.start import SETTING, Start
 from p2pser.models.widths import widths
-from p2pser.peer.names import FINISHED, LOCK, RUN, STARTS
+from p2pser.peer.names import FINISHED, LOCK, MODEL, PERSONAL, RUN, STARTS, in_folder
 from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
 from p2pser.run import checkpoint
 
 CHECKPOINTS = "checkpoint"
-MODEL = "model"
 REPLACED = "model-replaced"
 """The former model of a peer that has taken a model on which more peers agreed."""
-PERSONAL = "personal"
 DRAWS = "draws.key"
 """The secret key of the peer's random draws (peer.draws)."""
 FORGOTTEN, WITHDRAWN, RECEIPTS = "forgotten.json", "forgotten-clips.json", "receipts"
@@ -92,7 +90,8 @@ class PeerFolder:
         """
         if (run := read_json(self.path / RUN, dict)) is not None:
             self._compare(run)
-        return read_json(self.path / FINISHED, dict) if self.ended_after() is None else None
+        summary = read_json(self.path / FINISHED, dict) if self.ended_after() is None else None
+        return None if summary is None else in_folder(summary, self.path)
 
     def ended_after(self) -> int | None:
         """Return the number of rounds after which the run ended that this one continues; None if it continues none."""

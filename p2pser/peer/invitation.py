@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from p2pser.base.atomic import new_file
-from p2pser.base.documents import read_outside
+from p2pser.base.documents import kind_of_file, read_outside
 from p2pser.base.errors import ConfigError, P2PSERError, in_one_line
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.base.signing import SIGNED, author, fingerprint, signed
@@ -310,9 +310,8 @@ def _checked(form: type[F], document: Any, where: str) -> F:
     kind = form.model_fields["p2pser"].annotation
     (wanted,) = getattr(kind, "__args__", ("",))
     if not isinstance(document, Mapping) or document.get("p2pser") != wanted:
-        given = document.get("p2pser") if isinstance(document, Mapping) else None
-        also = f": it is {'an' if given == 'invitation' else 'a'} {given}" if given in ("invitation", "reply") else ""
-        raise ConfigError(f"{where} is not a file of p2pser {wanted}{also}")
+        origin = "p2pser invite writes for the site" if wanted == "invitation" else "p2pser accept writes at a site"
+        raise ConfigError(f"{where} is {kind_of_file(document) or 'another file'}: give the {wanted} that {origin}")
     if document.get("version") != 1:
         raise ConfigError(f"{where} has version {str(document.get('version'))[:20]!r} of its format, and this p2pser "
                           "reads version 1: install the author's version of p2pser")

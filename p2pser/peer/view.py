@@ -30,6 +30,8 @@ MUCH_LONGER = 5
 """A round that lasts this many times as long as the previous ones is stalled."""
 DEAD_AFTER = 8.0
 """``network.dead_after`` of a peer whose events do not have it [s]."""
+RUNS = "runs"
+"""The folder of the results, ``--out``, by default."""
 MOST_PEERS = 1_000_000
 """An id of a peer is below this number."""
 Lines = Callable[[Path], Sequence[Mapping[str, Any]]]
@@ -59,7 +61,7 @@ class PeerView:
     """One peer of a run, as its folder shows it.
 
     state : ``running``, ``finished``, ``interrupted``, ``failed``, ``killed`` (it ended without an event) or ``not
-        started``.
+        started`` (it has never listened to its neighbours).
     at : the time of this state. since : time of the last start. rounds : of the run. round : number of rounds done.
     metrics, events : the lines of both files, oldest first; events of the last start only. history : of all starts.
     round_seconds : the median of the last rounds; None before the second.
@@ -206,8 +208,7 @@ def look(folder: Path, until: datetime | None = None, lines: Lines | None = None
     real = Path(os.path.realpath(folder))
     if _FOLDER.fullmatch(real.name):
         return RunView(printable(real.parent.name), (seen(folder),))
-    folders = [path for path in sorted(folder.glob("peer-*"), key=_number) if _FOLDER.fullmatch(path.name)
-               and path.is_dir()]
+    folders = sorted(filter(_is_peers, folder.glob("peer-*")), key=_number)
     if not folders:
         raise ConfigError(f"{folder} holds no peer's folder (peer-0, peer-1, …): give the folder of a run "
                           "(runs/NAME), or of one peer (runs/NAME/peer-ID)")
@@ -219,20 +220,33 @@ def longest_round(usual: float, dead_after: float) -> float:
     return max(MUCH_LONGER * usual, dead_after)
 
 
-def newest_run(out: Path) -> Path:
-    """Return the folder of the newest run under ``out``, by its peers' events. Raises ConfigError if there is none."""
-    return run_folders(out)[0]
+def run_folder(place: Path) -> Path:
+    """Return ``place`` if it is the folder of a run or of a peer, else that of the newest run in it (``run_folders``).
 
-
-def run_folders(out: Path) -> list[Path]:
-    """Return the folders of the runs under ``out``, the newest first, by their peers' events.
-
-    Raises ConfigError if there is none.
+    Raises ConfigError where there is none.
     """
-    written = sorted((path.stat().st_mtime, path.parent.parent) for path in out.glob(f"*/peer-*/{EVENTS}"))
+    peer = _FOLDER.fullmatch(os.path.basename(os.path.realpath(place))) is not None and not (place / RUNS).is_dir()
+    return place if peer or any(map(_is_peers, place.glob("peer-*"))) else run_folders(place)[0]
+
+
+def run_folders(place: Path) -> list[Path]:
+    """Return the folders of the runs in a folder, the newest first, by their peers' events.
+
+    place : holds runs, or ``runs/``, or the folders of sites that have accepted an invitation (``*/runs/``). Raises
+    ConfigError where it does not exist, or holds no run.
+    """
+    if not place.is_dir():
+        raise ConfigError(f"there is no folder {place}: give the folder of a run (runs/NAME)")
+    written = sorted((path.stat().st_mtime, path.parent.parent) for runs in ("*", f"{RUNS}/*", f"*/{RUNS}/*")
+                     for path in place.glob(f"{runs}/peer-*/{EVENTS}") if _is_peers(path.parent))
     if not written:
-        raise ConfigError(f"there is no run in {out}: start one (p2pser peer), or give the folder of a run")
+        raise ConfigError(f"there is no run in {place.absolute()}: start one (p2pser peer), or give the folder of a run"
+                          " (runs/NAME), or of one peer (runs/NAME/peer-ID)")
     return list(dict.fromkeys(folder for _, folder in reversed(written)))
+
+
+def _is_peers(folder: Path) -> bool:
+    return _FOLDER.fullmatch(folder.name) is not None and folder.is_dir()
 
 
 def _number(folder: Path) -> int:
@@ -250,6 +264,7 @@ def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
     events = history[starts[-1]:] if starts else history
     if until is not None and _left(events) != "done":
         summary = None
+    began = history or (until is None and (runs or summary is not None or metrics))
     settings = run.get("settings") if run else None
     rounds = settings.get("training.rounds") if isinstance(settings, dict) else None
     if summary is not None and count(rounds) is not None and summary.get("rounds", rounds) != rounds:
@@ -258,7 +273,7 @@ def _peer(folder: Path, until: datetime | None, lines: Lines) -> PeerView:
     seconds = [(after - before).total_seconds() for before, after in pairwise(times)]
     return PeerView(
         peer=_number(Path(os.path.realpath(folder))), folder=folder, at=until or datetime.now(timezone.utc),
-        state=NOT_STARTED if until is not None and not history else _state(events, summary, runs),
+        state=_state(events, summary, runs) if began else NOT_STARTED,
         since=when(events[0]) if starts else None, rounds=count(rounds) or 0,
         round=1 + max((done for line in metrics[-1:] if (done := count(line.get("round"))) is not None), default=-1),
         metrics=tuple(metrics), events=tuple(events), history=tuple(history), links=_links(events), summary=summary,
@@ -359,4 +374,6 @@ def _document(path: Path) -> dict[str, Any] | None:
 def _summary(path: Path) -> dict[str, Any] | None:
     """Return a finished run's summary; None if it lacks the numbers of peers."""
     document = _document(path)
-    return document if document is not None and {"agreed", "took_part", "peers"} <= document.keys() else None
+    if document is None or not {"agreed", "took_part", "peers"} <= document.keys():
+        return None
+    return names.in_folder(document, path.parent)

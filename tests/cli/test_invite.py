@@ -116,11 +116,15 @@ def test_replies_become_the_topology_and_a_changed_one_is_signed_again(here: Pat
         call("topology", "assemble", "duo", replies[0])
     with pytest.raises(ConfigError, match="holds no invitations"):
         call("topology", "assemble", "clips", *replies)
-    with pytest.raises(ConfigError, match="is not a file of p2pser reply: it is an invitation"):
+    with pytest.raises(ConfigError, match=r"is an invitation \(for p2pser accept\): give the reply"):
         call("topology", "assemble", "duo", "duo/invitation-0.yaml")
     made = call("topology", "assemble", "duo", *replies)
     assert made.exit_code == 0
     file = here / "duo" / "topology.yaml"
+    with pytest.raises(ConfigError, match=r"topology\.yaml is a topology file \(--topology\): give a run file"):
+        call("peer", "--id", "0", "--run", file, "--topology", file)
+    with pytest.raises(TopologyError, match=r"run\.yaml is a run file \(--run\): give the topology file"):
+        call("topology", "show", "duo/run.yaml")
     assert "peer 1 b: none, " in made.output
     assert "signed by" in call("topology", "show", file).output
     by = load(str(file)).signed_by

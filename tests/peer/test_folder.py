@@ -49,6 +49,14 @@ def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_pa
     other.release()
 
 
+def test_the_summary_of_a_folder_that_was_moved_names_the_folder_as_it_is_now(tmp_path: Path) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    one.finish({"out": "/before", "model": "/before/model", "uar": 0.5})
+    assert one.finished() == {"out": str(one.path), "model": str(one.model), "uar": 0.5}
+    one.release()
+
+
 def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> None:
     one = folder(tmp_path)
     one.claim(fresh=False)

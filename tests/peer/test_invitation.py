@@ -164,7 +164,7 @@ def with_value(*place: str | int, value: Any) -> Callable[[Document], None]:
     (with_value("topology", "graph", value={"edges": [[0, 1]], "peers": 3}), "not connected"),
     (with_value("topology", "peers", value={}), "topology must hold graph, weights and hub only"),
     (with_value("more", value=1), "'more'"),
-    (with_value("p2pser", value="reply"), "is not a file of p2pser invitation: it is a reply"),
+    (with_value("p2pser", value="reply"), "is a reply (for p2pser topology assemble): give the invitation"),
 ])
 def test_invitations_that_do_not_fit_are_refused_in_one_sentence(
     invited: list[Invitation], tmp_path: Path, change: Callable[[Document], None], words: str
@@ -181,8 +181,8 @@ def test_invitations_that_do_not_fit_are_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    (b"", "is not a file of p2pser invitation"),
-    (b"- 1\n", "is not a file of p2pser invitation"),
+    (b"", "is another file: give the invitation that p2pser invite writes for the site"),
+    (b"- 1\n", "is another file: give the invitation that p2pser invite writes for the site"),
     (b"\xff\xfe\x00", "is not UTF-8"),
     (b"a: [", "is not YAML"),
     (b"a: 1\na: 2\n", "is given twice"),

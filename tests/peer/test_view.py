@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from p2pser.base.errors import ConfigError
 from p2pser.cli.main import cli
 from p2pser.peer.telemetry import Telemetry
-from p2pser.peer.view import look, newest_run
+from p2pser.peer.view import look, run_folder, run_folders
 
 
 def peer_folder(out: Path, peer: int, rounds: int = 10, done: int = 4) -> Path:
@@ -103,7 +104,6 @@ def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: P
         folder = peer_folder(tmp_path, peer)
         (folder / "finished.json").write_text(json.dumps({
             "finished": True, "uar": 0.625, "model": "m", "peers": 3, "took_part": 2, "agreed": 2}))
-    assert newest_run(tmp_path) == tmp_path / "pilot"
     run = look(tmp_path / "pilot")
     assert (run.name, [peer.peer for peer in run.peers]) == ("pilot", [2, 10])
     shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot"), "--json"])
@@ -112,7 +112,7 @@ def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: P
     assert (plain["peer"], plain["state"]) == (10, "finished")
     assert plain["links"] == {"7": "alive", "8": "not met", "9": "refused"}
     shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot")])
-    assert "no, it has finished: 2 of 3 peers agreed; model: m" in shown.output
+    assert f"no, it has finished: 2 of 3 peers agreed; model: {tmp_path / 'pilot' / 'peer-2' / 'model'}" in shown.output
     assert "UAR 0.625" in shown.output
 
 
@@ -147,8 +147,46 @@ def test_a_damaged_line_of_events_costs_only_itself(tmp_path: Path) -> None:
     assert "peer 9: not admitted" in shown.output
 
 
+def test_a_folder_that_was_moved_names_its_own_model(tmp_path: Path) -> None:
+    folder = peer_folder(tmp_path, 0)
+    (folder / "finished.json").write_text(json.dumps({
+        "model": str(folder / "model"), "out": str(folder), "peers": 1, "took_part": 1, "agreed": 1}))
+    moved = folder.parent.rename(tmp_path / "backup") / "peer-0"
+    (peer,) = look(moved).peers
+    assert peer.summary == {"model": str(moved / "model"), "out": str(moved), "peers": 1, "took_part": 1, "agreed": 1}
+
+
+def test_a_peer_whose_command_ended_early_was_not_killed(tmp_path: Path) -> None:
+    """A wrong file is told after the folder is locked, and before the peer listens."""
+    folder = tmp_path / "pilot" / "peer-0"
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert (shown.exit_code, look(folder).peers[0].state) == (1, "not started")
+    assert "no, it has never listened to its neighbours" in shown.output
+    with (folder / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert (shown.exit_code, "yes; it reads its recordings" in shown.output) == (0, True)
+
+
+def test_the_newest_run_is_found_where_peer_and_accept_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = [tmp_path / name for name in ("", "pilot-peer-1", "peer-2")]  # of p2pser peer, and of accept, with --out
+    runs = [peer_folder(site / "runs", 1).parent for site in sites]
+    for age, run in enumerate(runs):
+        os.utime(run / "peer-1" / "events.jsonl", (1e9 - age, 1e9 - age))
+    assert run_folders(tmp_path) == runs
+    assert [run_folder(site) for site in (*sites, *(run.parent for run in runs))] == [*runs, *runs]
+    assert [run_folder(place) for place in (runs[1], runs[1] / "peer-1")] == [runs[1], runs[1] / "peer-1"]
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(cli, ["status"])
+    assert "run pilot, peer 1 (runs/pilot/peer-1)" in shown.output
+
+
 def test_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run in"):
-        newest_run(tmp_path)
+        run_folder(tmp_path)
+    with pytest.raises(ConfigError, match="there is no folder"):
+        run_folder(tmp_path / "away")
     shown = CliRunner().invoke(cli, ["status", str(tmp_path)])
     assert isinstance(shown.exception, ConfigError)

@@ -27,7 +27,7 @@ def test_a_wrong_folder_is_told_before_anything_opens(tmp_path: Path) -> None:
     for options in (("--web",), ("--once",), ()):
         done = CliRunner().invoke(cli, ["watch", str(tmp_path), *options])
         assert isinstance(done.exception, ConfigError)
-        assert "holds no peer's folder" in str(done.exception)
+        assert "there is no run in" in str(done.exception)
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
