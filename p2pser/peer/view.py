@@ -225,8 +225,8 @@ def run_folder(place: Path) -> Path:
 
     Raises ConfigError where there is none.
     """
-    peer = _FOLDER.fullmatch(os.path.basename(os.path.realpath(place))) is not None and not (place / RUNS).is_dir()
-    return place if peer or any(map(_is_peers, place.glob("peer-*"))) else run_folders(place)[0]
+    whole = any(map(_is_peers, (Path(os.path.realpath(place)), *place.glob("peer-*"))))
+    return place if whole else run_folders(place)[0]
 
 
 def run_folders(place: Path) -> list[Path]:
@@ -246,7 +246,8 @@ def run_folders(place: Path) -> list[Path]:
 
 
 def _is_peers(folder: Path) -> bool:
-    return _FOLDER.fullmatch(folder.name) is not None and folder.is_dir()
+    """Whether a folder is a peer's; that of a site (``p2pser accept --out``) may have such a name too."""
+    return _FOLDER.fullmatch(folder.name) is not None and folder.is_dir() and not (folder / RUNS).is_dir()
 
 
 def _number(folder: Path) -> int:
