@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -66,4 +67,5 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
     where = folder / invitation.REPLY
     note(f"Next: send {where} to the author, and tell the fingerprint by telephone; {folder / acceptance.SITE_KEY} "
          "stays here. With the topology file that comes back:\n"
-         f"  p2pser peer --id {invited.peer} --run {folder / invitation.RUN} --topology {invitation.TOPOLOGY} --check")
+         f"  p2pser peer --id {invited.peer} --run {quote(str(folder / invitation.RUN))} --topology "
+         f"{invitation.TOPOLOGY} --check")

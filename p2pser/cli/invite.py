@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -72,4 +73,4 @@ def invite(sites: str, options: RunOptions, days: int, key_file: Path | None, fo
     for site, file in zip(names, files):
         click.echo(f"  {site}: {file}")
     note(f"Next: send each site its file, and tell it the fingerprint by telephone; by {documents[0]['expires']} each "
-         f"runs p2pser accept. With all replies: p2pser topology assemble {out} REPLY...")
+         f"runs p2pser accept. With all replies: p2pser topology assemble {quote(str(out))} REPLY...")

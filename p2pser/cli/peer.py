@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -104,7 +104,7 @@ def _run(process: Peer, lines: Lines, as_json: bool) -> NoReturn:
     _print(ending, as_json)
     lines.say(f"results: {ending.summary['out']}")
     if ending.finished:
-        model = shlex.quote(str(ending.summary["model"]))
+        model = quote(str(ending.summary["model"]))
         lines.say(f"next: p2pser predict {model} RECORDING.wav, or p2pser evaluate {model} --data FOLDER")
     raise click.exceptions.Exit(ending.exit_code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -33,4 +34,4 @@ def pull(repo: str, out: Path, revision: str | None, encoder: str | None, as_jso
                     "labels": list(stored.card.labels)})
     else:
         click.echo(f"{stored.repo} {stored.commit}")
-    note(f"written to {out}; next: p2pser predict {out} RECORDING.wav")
+    note(f"written to {out}; next: p2pser predict {quote(str(out))} RECORDING.wav")

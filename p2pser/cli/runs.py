@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +72,7 @@ def export(run: Path, target: str, out: Path | None, as_json: bool) -> None:
     click.echo(str(place))
     note(f"{sum(written.values())} rounds of {counted(len(written), 'peer')}")
     if target == "tensorboard":
-        note(f"next: tensorboard --logdir {place}")
+        note(f"next: tensorboard --logdir {quote(str(place))}")
 
 
 def _summary(folder: Path, run: RunView) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def stands_in(path: Path) -> bool:
         return has and not (path / WEIGHTS).exists()
     if not has and (path / WEIGHTS).exists():
         raise ModelError(f"{path} has no {NETWORK}, and torch is not installed here: where p2pser is whole, write the "
-                         f"model with p2pser export {path} --light NEW_DIR")
+                         f"model with p2pser export {quote(str(path))} --light NEW_DIR")
     return has
 
 

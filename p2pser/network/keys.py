@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import zmq
 from zmq.utils import z85
@@ -242,7 +243,7 @@ def _read_private(path: Path) -> bytes:
         raise ConfigError(f"the secret {path} is not a file: give the path of the file that holds it")
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
-            raise ConfigError(f"other users may read {path}; run: chmod 600 {path}")
+            raise ConfigError(f"other users may read {path}; run: chmod 600 {quote(str(path))}")
         return file.read(4096)
 
 

@@ -84,6 +84,8 @@ def test_a_site_accepts_and_what_is_its_own_stays(here: Path) -> None:
     reply = yaml.safe_load((folder / "reply.yaml").read_text())
     assert reply["address"] == "tcp://192.0.2.1:5700"
     assert f'public: "{reply["key"]}"' in key
+    spaced = call("accept", "duo/invitation-0.yaml", "--data", "clips", "--address", "none", "--out", "Süd 1")
+    assert f"--run '{here}/Süd 1/run.yaml' --topology" in spaced.output
     kept = call("accept", "duo/invitation-1.yaml", "--data", "clips")
     assert "the neighbours dial this site at: tcp://192.0.2.1:5700 (--address gives another)" in kept.output
     other = call("accept", "duo/invitation-0.yaml", "--data", "clips", "--json")
