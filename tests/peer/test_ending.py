@@ -30,6 +30,7 @@ from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.handover import ModelTaken
 from p2pser.peer.outcome import Outcome
 from p2pser.peer.process import Interrupted, Peer, _Attendance
+from p2pser.peer.recording import Recording
 from p2pser.peer.telemetry import Telemetry, read
 from p2pser.run.account import account, complete, in_words
 from p2pser.run.participant import Cohort
@@ -102,7 +103,7 @@ class Last:
         identity, limit = self.network(self.peer)
         io = self.peer.attach(self.peer.hello(cohort, 0), identity, limit)
         self.whole = _Attendance(self.peer, self.telemetry, cohort, algorithm, io, identity, None, 0, None,
-                                 PastExchanges())
+                                 PastExchanges(), Recording(self.peer.folder, 0, 0, self.telemetry))
         self.phase: LastPhase = self.whole.last_phase
         row = torch.linspace(-1, 1, cohort.schema.size, dtype=torch.float64)[None]
         self.outcome = Outcome(Consensus(row, 1e-9, 7, (), True), CALL, cohort.sums()[0])
