@@ -23,6 +23,7 @@ from p2pser.evaluation import metrics
 from p2pser.evaluation.calibration import ece
 from p2pser.experiments import simulation
 from p2pser.experiments.report import simulation as report
+from p2pser.features import audio
 from p2pser.features.federation import federate
 from p2pser.graph import spec
 from p2pser.inference.predictor import Answer, Predictor, load
@@ -62,7 +63,7 @@ def test(model: Predictor, corpus: Corpus) -> None:
     clips = [clip for clip in corpus.clips if clip.emotion in model.labels]
     right = np.array([model.labels.index(clip.emotion or "") for clip in clips])
     paths = [clip.path for clip in clips]
-    features = np.stack([model.features(model._signal(path)) for path in paths])
+    features = np.stack([model.features(audio.read(path, model.card.features.sample_rate)) for path in paths])
     plain = Predictor(model.module, model.card)
     plain.temperatures = lambda scaled, own=None: np.ones(len(scaled))  # type: ignore[method-assign]
     print("  before           ", figures(plain.answers(features), model.labels, right))

@@ -11,6 +11,7 @@ answers (``models.onnx_network``).
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections import Counter
@@ -25,10 +26,11 @@ from numpy.typing import NDArray
 
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.corpora.emotions import nearest_emotion
-from p2pser.features import clip_features, conditions, unlike, voice
+from p2pser.features import audio, clip_features, conditions, unlike, voice
 from p2pser.features.ends import early
 from p2pser.features.kinds.words import plain
 from p2pser.features.normalisation import Statistics, known_by
+from p2pser.features.samples import checked_rate, scaled
 from p2pser.inference.answers import Answer, Prediction, Predictions, ranked
 from p2pser.inference.recordings import Recordings, sources
 from p2pser.inference.words import completed, transcripts
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 LONGEST = 120.0
 """The longest recording that has one answer [s]."""
+
+LITTLE = ", and one label says little of so much speech: ask for a timeline (--window 3; in Python p2pser.timeline)"
+"""What is said of longer ones."""
 
 MOST = 200
 """Recordings of a call from which its conditions are judged at most: the first."""
@@ -128,8 +133,10 @@ class Predictor:
         if len(sentences) != len(given):
             raise CorpusError(f"there are {len(sentences)} texts for {len(given)} recordings: give one for each, '' "
                               "where it is not known")
-        answers = Predictions(self.each(given, own, errors, together=together, texts=sentences))
-        for remark in self.remarks:
+        asked = copy.copy(self)  # other threads may ask at the same time: its remarks are those of this call
+        answers = Predictions(asked.each(given, own, errors, together=together, texts=sentences))
+        self.remarks = asked.remarks
+        for remark in asked.remarks:
             if remark.startswith(SHIFTED):
                 warnings.warn(remark, stacklevel=2)
         return answers
@@ -192,7 +199,7 @@ class Predictor:
         for number, (recording, text) in enumerate(zip(recordings, texts), 1):
             path = recording if isinstance(recording, Path) else None
             try:
-                signal = self._signal(recording, LONGEST)
+                signal = audio.read(recording, self.card.features.sample_rate, longest=LONGEST, advice=LITTLE)
                 values, reason = self.features(signal, text), voice.no_speech(signal, self.card.features.sample_rate)
             except CorpusError as error:
                 name = path or Path(f"<recording {number}>")
@@ -222,9 +229,6 @@ class Predictor:
         ------
         CorpusError : where the samples or the rate are not those of a recording, too short, silent or not finite.
         """
-        from p2pser.features import audio
-        from p2pser.features.samples import checked_rate, scaled
-
         self.warn(own is not None)
         return self.answer(audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate), own, text)
 
@@ -253,7 +257,7 @@ class Predictor:
         known = []
         for number, recording in enumerate(sources(recordings), 1):
             try:
-                known.append(self.features(self._signal(recording)))
+                known.append(self.features(audio.read(recording, self.card.features.sample_rate)))
             except CorpusError as error:
                 raise CorpusError(str(error) if isinstance(recording, Path) else
                                   f"<recording {number}> to enrol: {error}") from None
@@ -341,15 +345,6 @@ class Predictor:
             raise ModelError(f"the model takes features of shape {self.card.shape}, not {values.shape}; "
                              "use the version of p2pser that trained it")
         return completed(values, self.card)
-
-    def _signal(self, recording: Path | bytes, longest: float | None = None) -> NDArray[np.float32]:
-        from p2pser.features import audio
-
-        if longest is None:
-            return audio.read(recording, self.card.features.sample_rate)
-        return audio.read(recording, self.card.features.sample_rate, longest=longest,
-                          advice=", and one label says little of so much speech: ask for a timeline (--window 3; in "
-                                 "Python p2pser.timeline)")
 
 
 def _finite(outputs: NDArray[np.float32]) -> NDArray[np.float32]:

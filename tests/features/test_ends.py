@@ -16,6 +16,8 @@ from p2pser.features.ends import early, early_note
 RATE = 16000
 LACKING = "the MP3 file has fewer bytes than its header says"
 CUT = "the last frame of the MP3 file is cut"
+SIZED = ("RF64", "W64", "AIFF", "CAF", "AU")
+"""Formats beside WAV whose header has the size of the samples."""
 
 
 def content(kind: str, rate: int = RATE, channels: int = 1) -> bytes:
@@ -26,7 +28,7 @@ def content(kind: str, rate: int = RATE, channels: int = 1) -> bytes:
 
 @pytest.mark.parametrize(("kind", "reason"), [
     ("WAV", "the WAV file has fewer samples than its header says"), ("OGG", "the Ogg file has no last page"),
-    ("MP3", LACKING)])
+    ("MP3", LACKING), *((kind, f"the {kind} file has fewer samples than its header says") for kind in SIZED)])
 def test_cut_recordings_are_told(kind: str, reason: str, tmp_path: Path) -> None:
     whole = content(kind)
     (tmp_path / "whole").write_bytes(whole)
@@ -41,6 +43,14 @@ def test_others_are_not_told(tmp_path: Path) -> None:
     for other in (b"", b"RIFF", b"\xff\xfb", content("FLAC")[:5000], b"\xff\xfb\x90\x00" + bytes(2000)):
         assert early(other) is None
     assert early(tmp_path / "missing.wav") is None
+    caf, au = content("CAF"), content("AU")
+    size = caf.index(b"data") + 4
+    assert early(caf[:size] + b"\xff" * 8 + caf[size + 8:9000]) is early(au[:8] + b"\xff" * 4 + au[12:9000]) is None
+    for head in (b"RF64\xff\xff\xff\xffWAVEdata\xff\xff\xff\xff", b"RF64\0\0\0\0WAVEds64\0\0\0\0data\xff\xff\xff\xff"):
+        assert early(head) is early(head + bytes(90)) is None
+    for kind in ("WAV", *SIZED):  # cut in the header, or where nothing is known of the size
+        whole, told = content(kind), f"the {kind} file has fewer samples than its header says"
+        assert {early(whole[:size]) for size in range(60)} <= {None, told}
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])

@@ -292,6 +292,23 @@ def test_a_model_of_own_arrays_rates_features_and_no_recordings(tmp_path: Path) 
         model.predict(tone(tmp_path / "clip.wav", 200.0))
 
 
+def test_remarks_are_not_those_of_another_thread_s_recordings(model: Path, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, whole, cut = p2pser.load(model), tone(tmp_path / "a.wav", 900.0), tmp_path / "b.wav"
+    cut.write_bytes(whole.read_bytes()[:9000])
+    features, others = Predictor.features, iter([cut])
+
+    def meanwhile(self: Predictor, signal: np.ndarray, text: str = "") -> np.ndarray:
+        for path in others:  # as if a second thread asked while the first computes
+            predictor.predict(path)
+            assert len(predictor.remarks) == 1
+        return features(self, signal, text)
+
+    monkeypatch.setattr(Predictor, "features", meanwhile)
+    predictor.predict(whole)
+    assert predictor.remarks == ()
+
+
 def test_recordings_that_end_early_are_told(folder: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "whole.wav", np.sin(np.arange(RATE) / 5), RATE)
     wav = (tmp_path / "whole.wav").read_bytes()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from p2pser.cli import predict as command
 from p2pser.config import FeatureSettings, ModelSettings
+from p2pser.features import audio
 from p2pser.features.extraction import extract
 from p2pser.features.normalisation import statistics
 from p2pser.inference import predictor as module
@@ -73,7 +74,7 @@ def test_the_common_statistics_of_unlike_recordings_scale_them(made: tuple[Predi
     alone = predictor.predict(muffled, together=False)
     assert predictor.remarks[0].startswith("the model knows little about 4 of 4 recordings")
     assert together != alone == list(predictor.each(muffled))
-    values = np.stack([predictor.features(predictor._signal(path)) for path in muffled])
+    values = np.stack([predictor.features(audio.read(path, SETTINGS.sample_rate)) for path in muffled])
     own = predictor.conditions(values)
     assert own is not None
     assert [each.probabilities for each in together] == [each.probabilities for each in predictor.answers(values, own)]
