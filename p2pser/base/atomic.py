@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
-from p2pser.base.errors import CheckpointError, P2PSERError
+from p2pser.base.errors import CheckpointError, P2PSERError, unwritable
 from p2pser.base.paths import existing
 
 P = ParamSpec("P")
@@ -194,7 +194,7 @@ def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PS
     try:
         put_json(path, document, mode=mode)
     except OSError as reason:
-        raise error(f"cannot write {path}: {reason.strerror or reason}; make room there") from None
+        raise unwritable(error, f"cannot write {path}: {reason.strerror or reason}; make room there", reason) from None
 
 
 @patient

@@ -6,6 +6,7 @@ Every message is one sentence that states what is wrong, where, and what to do.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -65,6 +66,19 @@ class RefusedError(ProtocolError):
     """The neighbours and this peer do not fit (keys, settings, topology, model or labels)."""
 
     exit_code = 2
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Errors of the system that end a run with exit code 1; other errors of a file mean that the call names a wrong one."""
+
+
+def unwritable(kind: type[P2PSERError], message: str, reason: OSError | ValueError) -> P2PSERError:
+    """Return an error of this kind about a place that cannot be written, with exit code 1 where the disk is full: the
+    call is right then, and a service manager should try it again."""
+    error = kind(message)
+    if getattr(reason, "errno", None) in FULL:
+        error.exit_code = P2PSERError.exit_code
+    return error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from p2pser.base.atomic import require_place
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, unwritable
 
 LONGEST = 600
 """Longest window of speech with one label [s]."""
@@ -23,8 +23,8 @@ def writable(path: Path, *, folder: bool = True) -> Path:
     try:
         require_place(path, folder=folder)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; choose another "
-                          "place") from None
+        raise unwritable(ConfigError, f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}; "
+                         "choose another place", error) from None
     return path
 
 
@@ -65,5 +65,7 @@ class Target(click.Path):
         try:
             writable(Path(value), folder=self.dir_okay)
         except ConfigError as error:
+            if error.exit_code != ConfigError.exit_code:  # a full disk is no fault of the call
+                raise
             self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)

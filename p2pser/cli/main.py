@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from p2pser.base.errors import P2PSERError, in_one_line
+from p2pser.base.errors import FULL, P2PSERError, in_one_line
 from p2pser.base.paths import tell_of_caches
 from p2pser.base.version import TWICE, __version__, installed_twice
 
@@ -47,10 +47,6 @@ COMMANDS = {
     "keys": "Make the keys by which peers authenticate each other.",
 }
 """Every command with its one-line help, so that ``--help`` imports none of them."""
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)
-"""Errors of the system that end a run with exit code 1; other errors of a file mean that the call names a wrong one."""
 
 
 ONLY_WHOLE = ("torch", "scipy", "librosa", "zmq", "networkx", "msgpack", "safetensors", "matplotlib", "filelock",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from p2pser.base.atomic import PRIVATE, append_privately, put_json, read_json, write_json
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, unwritable
 from p2pser.config import Config
 from p2pser.gossip.agreement.budget import Budget
 from p2pser.graph.spec import Topology
@@ -147,8 +147,8 @@ class PeerFolder:
             locked = _locked(lock)
         except OSError as error:  # some network file systems have no locks
             self.release()
-            raise ConfigError(f"cannot make or lock the folder {self.path}: {error.strerror}; choose another "
-                              "(--out)") from None
+            raise unwritable(ConfigError, f"cannot make or lock the folder {self.path}: {error.strerror}; choose "
+                             "another (--out)", error) from None
         try:
             if not locked:
                 raise ConfigError(f"another process runs this peer in {self.path}: stop it first, or give this run "

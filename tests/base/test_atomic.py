@@ -31,8 +31,9 @@ def test_json_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(CheckpointError, match="No space left"):
+        with pytest.raises(CheckpointError, match="No space left") as caught:
             atomic.write_json(path, {"incarnation": 2})
+        assert caught.value.exit_code == 1  # the call is right: it may be tried again
         with pytest.raises(ConfigError, match=r"cannot write .*run\.json: No space left on device; make room there"):
             atomic.write_json(path, {"incarnation": 2}, error=ConfigError)
     assert atomic.read_json(path, dict)["incarnation"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -134,3 +135,15 @@ def test_a_log_on_a_full_disk_or_without_a_reader_changes_no_exit_code() -> None
         for log in (full, unread):
             call = [sys.executable, "-m", "p2pser.cli.main", "status", "no-run-is-here"]
             assert subprocess.run(call, stderr=log).returncode == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 2)])
+def test_a_disk_that_is_full_when_a_peer_starts_is_no_wrong_call(
+        monkeypatch: Patch, capsys: Capture, tmp_path: Path, number: int, code: int) -> None:
+    """A service manager tries exit code 1 again, and 2 never."""
+    def refuse(path: Path, *, folder: bool) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("p2pser.cli.kinds.require_place", refuse)
+    assert run(monkeypatch, "peer", "--id", "0", "--out", str(tmp_path)) == code
+    assert f"cannot write '{tmp_path}': {os.strerror(number)}; choose another place" in capsys.readouterr().err

@@ -57,6 +57,17 @@ def test_the_summary_of_a_folder_that_was_moved_names_the_folder_as_it_is_now(tm
     one.release()
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_full_disk_is_no_wrong_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("p2pser.peer.folder.append_privately", refuse)
+    with pytest.raises(ConfigError, match="cannot make or lock the folder") as caught:
+        folder(tmp_path).claim(fresh=False)
+    assert caught.value.exit_code == code
+
+
 def test_fresh_removes_what_a_peer_writes_and_nothing_else(tmp_path: Path) -> None:
     one = folder(tmp_path)
     one.claim(fresh=False)
