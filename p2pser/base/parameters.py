@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from p2pser.base.errors import ConfigError, nearest
 
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "none"}
+"""The types of hyper-parameters, in the words of messages."""
+
 
 @lru_cache(maxsize=256)
 def parameter_types(cls: Any) -> Mapping[str, Any]:
@@ -77,7 +80,7 @@ def typed(values: Mapping[str, Any], types: Mapping[str, Any], setting: str, wha
         if float in allowed and type(value) is int:
             value = float(value)
         if type(value) not in allowed:
-            names = " or ".join("none" if kind is NoneType else kind.__name__ for kind in allowed)
+            names = " or ".join(WORDS.get(kind, str(kind)) for kind in allowed)
             raise ConfigError(f"{setting}.{name} = {value!r} must be {names}")
         result[name] = value
     return result

@@ -152,7 +152,7 @@ def configured(settings: Mapping[str, Any]) -> Config:
     """
     tree: dict[str, Any] = {}
     for path, value in settings.items():
-        _assign(tree, path, value)
+        _assign(tree, path, value.tolist() if hasattr(value, "tolist") else value)  # arrays and numbers of numpy
     return parse(tree, "settings")
 
 

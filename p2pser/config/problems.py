@@ -58,8 +58,11 @@ def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
     place = _place(model, tree, first["loc"])
     path = ".".join(place.path)
     if first["type"] in ("extra_forbidden", "invalid_key"):
-        unknown = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        return f"there is no setting {unknown!r}{nearest(unknown, dict(settings_of(model)))}"
+        unknown, known = ".".join(str(part) for part in first["loc"] if part != "[key]"), dict(settings_of(model))
+        if unknown in known:  # one key of a file, with the dots of --set
+            above, _, name = unknown.rpartition(".")
+            return f"settings are written by section here: {above}: {{{name}: …}} instead of {unknown}: …"
+        return f"there is no setting {unknown!r}{nearest(unknown, known)}"
     if first["type"] == "value_error":  # raised by a validator of p2pser
         own = str(first.get("ctx", {}).get("error") or first["msg"].removeprefix("Value error, "))
         return f"{path} = {_shown(place.value)}: {own}" if place.field else f"{path}: {own}" if path else own

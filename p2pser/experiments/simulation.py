@@ -141,7 +141,8 @@ def in_words(round: Round) -> str:
     """Return a round's loss and the figures of the model that the consensus would be."""
     uar = round.uar["consensus"]
     ccc = in_short(round.ccc["consensus"]) if round.ccc else None
-    return f"round  loss {round.loss:.3f}" + ("" if uar is None else f"  UAR {uar:.3f}") \
+    return "round" + ("" if round.loss is None else f"  loss {round.loss:.3f}") \
+        + ("" if uar is None else f"  UAR {uar:.3f}") \
         + ("" if ccc is None else f"  CCC {ccc:.3f}")
 
 

@@ -239,7 +239,7 @@ class Recorder(Hooks):
     def after_round(self, round: int, state: State) -> None:
         row, seconds = self.algorithm.model(state)[0], time.monotonic() - self._round_began
         record: dict[str, Any] = {
-            "at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.losses[0],
+            "at": now(), "peer": self.me, "round": round, "loss": self.cohort.work.take_losses()[0],
             "distance": self.mixer.exchange.spread, "seconds": seconds, "bytes_sent": self.mixer.bytes_sent(),
             "messages_late": self.mixer.exchange.messages_late, "links": self.mixer.io.states()}
         if (round + 1) % self.config.peer.evaluate_every == 0 or round + 1 == self.config.training.rounds:

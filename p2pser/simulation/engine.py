@@ -241,7 +241,8 @@ class _Simulator(Hooks):
         else:
             living = list(self.living)
             seconds = self.marks[-1].now[living].max() - self.marks[0].now[living].max() if self.marks else None
-            self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), self.cohort.work.losses, seconds)
+            losses = self.cohort.work.take_losses()
+            self.course.after_round(round, state, float(self.mixer.bytes_sent.mean()), losses, seconds)
 
     def rounds_done(self, state: State) -> None:
         """Count the bytes of the rounds. From now on only deaths lose messages, as over TCP."""

@@ -36,7 +36,7 @@ class Round:
 
     Round r of an asynchronous algorithm ends when the peers have done r rounds each on average.
 
-    loss : mean over the living peers that trained.
+    loss : mean over the living peers that trained; None where none did.
     uar : on the held-out clips: "mean" and "worst" over the living peers' models, "consensus" of their mean; None where
         they were not evaluated.
     distance : the consensus distance.
@@ -46,7 +46,7 @@ class Round:
     """
 
     round: int
-    loss: float
+    loss: float | None
     uar: Mapping[str, float | None]
     distance: float
     bytes: float
@@ -235,7 +235,7 @@ class Course:
             self._observe(self.rounds[-1])
 
 
-def _mean_known(values: list[float]) -> float:
-    """Return the mean of the values that are not NaN; NaN where all are."""
+def _mean_known(values: list[float]) -> float | None:
+    """Return the mean of the values that are not NaN; None where all are."""
     known = [value for value in values if value == value]
-    return float(np.mean(known)) if known else float("nan")
+    return float(np.mean(known)) if known else None

@@ -30,7 +30,7 @@ class LocalWork:
 
     Attributes
     ----------
-    losses : mean loss of each hosted peer in the last round, NaN for a peer that did not train.
+    losses : mean loss of each hosted peer since ``take_losses``, NaN for a peer that has not trained.
     report : called with (peer, k) after each local step; None: not.
     trained : called with the round and the trained rows (B, D).
     choice : the number of peers that take their steps at once; None: one after another.
@@ -39,9 +39,14 @@ class LocalWork:
     def __init__(self, learners: Sequence[RowLearner], report: Callable[[int, int], None] | None = None) -> None:
         self.learners = tuple(learners)
         self.report = report
-        self.losses: list[float] = []
+        self.losses: list[float] = [math.nan] * len(self.learners)
         self.trained: Callable[[int, Tensor], None] = lambda round, rows: None
         self.choice: Choice | None = None
+
+    def take_losses(self) -> list[float]:
+        """Return the losses of the round that has ended: the next may pass without training."""
+        losses, self.losses = self.losses, [math.nan] * len(self.learners)
+        return losses
 
     def prepare(self, state: RowState) -> None:
         """Add initial rows of the optimiser to ``state`` as ``optimizer.NAME`` (B, ·) where they are missing."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from p2pser.base.errors import ConfigError
-from p2pser.config import Config, parse
+from p2pser.config import Config, configured, parse
 from p2pser.config.constraints import expected
 from p2pser.config.problems import settings_of
 from p2pser.config.section import Section
@@ -135,3 +136,14 @@ def test_a_number_without_limits_is_finite(value: float) -> None:
     assert Unlimited(number=1e30).number == 1e30
     with pytest.raises(ValidationError):
         Unlimited(number=value)
+
+
+def test_a_setting_with_dots_in_a_file_is_answered_with_its_sections() -> None:
+    assert message({"training.rounds": 3}) == (
+        "run.yaml: settings are written by section here: training: {rounds: …} instead of training.rounds: …")
+
+
+def test_arrays_and_numbers_of_numpy_are_lists_and_numbers() -> None:
+    config = configured({"model.hidden": np.array([3, 4]), "training.lr": np.float64(0.5),
+                         "training.rounds": np.int64(2)})
+    assert (config.model.hidden, config.training.lr, config.training.rounds) == ((3, 4), 0.5, 2)

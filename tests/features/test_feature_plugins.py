@@ -107,8 +107,8 @@ def test_parameters_fill_the_fields_of_the_kind() -> None:
 
 @pytest.mark.parametrize(("settings", "message"), [
     ("kind: parts, parameters: {part: 3}", "parts has no parameter 'part'; did you mean 'parts'"),
-    ("kind: parts, parameters: {parts: 2.5}", r"features\.parameters\.parts = 2\.5 must be int"),
-    ("kind: parts, parameters: {factor: many}", r"features\.parameters\.factor = 'many' must be float"),
+    ("kind: parts, parameters: {parts: 2.5}", r"features\.parameters\.parts = 2\.5 must be a whole number"),
+    ("kind: parts, parameters: {factor: many}", r"features\.parameters\.factor = 'many' must be a number"),
     ("kind: parts, parameters: {n_mels: 3}", r"set features\.n_mels"),
     ("kind: mfcc, parameters: {parts: 3}", "mfcc has no parameter 'parts'; it has none"),
     ("kind: part", "no feature kind 'part'; did you mean 'parts'"),

@@ -97,7 +97,7 @@ def test_its_defaults_and_parameters_are_settings() -> None:
 
 @pytest.mark.parametrize(("setting", "says"), [
     ("model.parameters.rnak=2", "low-rank has no parameter 'rnak'; did you mean 'rank'?"),
-    ("model.parameters.rank=two", r"model.parameters.rank = 'two' must be int"),
+    ("model.parameters.rank=two", r"model.parameters.rank = 'two' must be a whole number"),
     ("model.parameters.rank=0", "must be 1 or more"),
 ])
 def test_wrong_parameters_are_refused(setting: str, says: str) -> None:

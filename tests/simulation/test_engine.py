@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import ALGORITHMS
 from p2pser.evaluation import metrics
 from p2pser.experiments.baselines import fedavg, local_only, pooled
 from p2pser.features.normalisation import from_sums, sums
+from p2pser.gossip.algorithm import Algorithm
+from p2pser.gossip.mixer import Step
 from p2pser.run.participant import Cohort, size_of
 from p2pser.run.session import train_alone
 from p2pser.simulation.churn import Churn
@@ -95,6 +99,23 @@ def test_late_rows_are_settled_and_counted(made_up):
     assert faulty.messages_late > 0
     assert clean.messages_late == 0
     assert float((faulty.row - clean.row).norm() / clean.row.norm()) < 0.2
+
+
+def test_a_round_may_pass_without_training(made_up, monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Sometimes(Algorithm):
+        """Train in round 1 only."""
+
+        def round(self, state, local, mixer, round):
+            rows = local.train(state, round) if round == 1 else state.rows["x"]
+            state.rows["x"] = mixer.mix(rows, Step(round, 0))
+            return state
+
+    monkeypatch.setitem(ALGORITHMS._registered, "sometimes", Sometimes)
+    config, topology, federation = made_up(5)
+    gossip = config.gossip.model_copy(update={"algorithm": "sometimes"})
+    run = simulate(config.model_copy(update={"gossip": gossip}), topology, federation)
+    assert [round.loss is None for round in run.history[:4]] == [True, False, True, True]
 
 
 def test_global_statistics_are_found_by_gossip(made_up):
