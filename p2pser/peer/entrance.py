@@ -16,6 +16,7 @@ from p2pser.gossip.mixer import Breaks
 from p2pser.network.exchange import LONGEST, DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.roster import TRAINS
+from p2pser.peer.growth import Anew
 from p2pser.peer.handover import wait_for_model
 from p2pser.peer.join_state import Joining, JoinState
 from p2pser.peer.labelling import Labelling
@@ -270,7 +271,11 @@ class Entrance:
         return joined
 
     def _receive(self, expected: Collection[int] = (), *, endless: bool = False) -> JoinState | None:
-        """Return the first join state that fits this peer's model; None where no neighbour can send one."""
+        """Return the first join state that fits this peer's model; None where no neighbour can send one.
+
+        Raises Anew where all neighbours have left, if ``endless``: those that are started again would set this peer
+        apart, since it asks for a state, and might be too few without it.
+        """
         session = self.session
         self._admit()  # all neighbours that can send a state may be started again meanwhile
         counted = weighs(session.config.gossip, session.topology)
@@ -293,4 +298,7 @@ class Entrance:
                 self.reporter.say(f"peer {self.me} takes the state of peer {joined.sender} alone, which no other "
                                   "neighbour has confirmed")
             return replace(joined, x=row, call=call)
+        if endless and self.joining.left_alone:
+            raise Anew("it begins anew", "begins anew, since all of its neighbours have left", session.topology,
+                       self.mixer.exchange.carried(), self._expected)
         return None

@@ -172,7 +172,7 @@ class PeerFolder:
         return self._start(least)
 
     def renew(self, topology: Topology) -> int:
-        """Continue with a later topology file; return the incarnation, as if the process were started again."""
+        """Continue with a topology file, a later one perhaps; return the incarnation, as at a new start."""
         self._identity |= {"topology": topology.digest(), "epoch": topology.epoch}
         write_json(self.path / RUN, self._identity, mode=PRIVATE)
         return self._start(0)

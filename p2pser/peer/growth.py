@@ -32,16 +32,26 @@ RATE, AT_ONCE = 1.0, 16
 of the round. Without limits a hostile neighbour could fill the queues of all peers, in the place of rows."""
 
 
-class NextEpoch(Exception):
-    """A later topology file takes effect now.
+class Anew(Exception):
+    """This peer continues as if its process were started again.
 
-    past : this peer's open exchanges. expected : the peers that were in the run before, and come again; None: the run
-    has not begun, and this peer waits for the same peers as before.
+    reason : in its farewell. does : what it does, for the user. topology : from now on. past : its open exchanges.
+    expected : the peers that were in the run before, and come again; None: the run has not begun, and this peer waits
+    for the same peers as before.
     """
 
+    def __init__(self, reason: str, does: str, topology: Topology, past: PastExchanges,
+                 expected: frozenset[int] | None = None) -> None:
+        super().__init__(reason)
+        self.does, self.topology, self.past, self.expected = does, topology, past, expected
+
+
+class NextEpoch(Anew):
+    """A later topology file takes effect now."""
+
     def __init__(self, topology: Topology, past: PastExchanges, expected: frozenset[int] | None = None) -> None:
-        super().__init__(f"epoch {topology.epoch}")
-        self.topology, self.past, self.expected = topology, past, expected
+        super().__init__(f"epoch {topology.epoch}", f"goes on with epoch {topology.epoch} of the topology file",
+                         topology, past, expected)
 
 
 class Retired(Exception):

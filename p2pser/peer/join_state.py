@@ -111,8 +111,8 @@ class Joining:
         """Wait for join states and return one; None if no neighbour is left that could send one.
 
         expected : the neighbours that send one without a request. endless : wait for neighbours that may begin to
-        train, as long as one of them makes progress. longest : longest wait for the first state if other neighbours
-        wait for this peer [s].
+        train, as long as one of them makes progress, and for lost neighbours twice ``patience``. longest : longest wait
+        for the first state if other neighbours wait for this peer [s].
         """
         first: float | None = None
         seen, quiet_since, end = self._seen(), self._clock(), self._clock() + longest
@@ -171,9 +171,9 @@ class Joining:
         return {j: each[: None if each.phase is Phase.TRAIN else 3] for j, each in progress.items() if each is not None}
 
     def _may_wait_for_others(self) -> bool:
-        """Whether no neighbour is connected, or one of them waits for peers that an operator has to start."""
+        """Whether a neighbour waits for peers that an operator has to start."""
         progress = [self._mixer.roster.progress(j) for j in self._present()]
-        return not progress or any(each is None or each.phase is Phase.START for each in progress)
+        return any(each is None or each.phase is Phase.START for each in progress)
 
     def _awaited(self) -> bool:
         """Whether a neighbour is here that has not begun: it waits for this peer."""
@@ -183,6 +183,11 @@ class Joining:
     def _may_come(self) -> bool:
         """Whether a neighbour is connected or may still connect; a banned neighbour may not."""
         return any(self._mixer.roster.state(j) is not State.BANNED for j in self._mixer.neighbours)
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether no neighbour is connected, and one may still connect."""
+        return not self._present() and self._may_come()
 
     def refuse(self, state: JoinState, reason: str) -> None:
         """Forget a state that does not fit."""

@@ -39,7 +39,7 @@ from p2pser.peer.ending import Ending, LastPhase
 from p2pser.peer.entrance import Entrance
 from p2pser.peer.figures import Figures
 from p2pser.peer.folder import PeerFolder
-from p2pser.peer.growth import Growth, NextEpoch, Retired
+from p2pser.peer.growth import Anew, Growth, Retired
 from p2pser.peer.handover import Handover, ModelTaken
 from p2pser.peer.identity import Identity, address, identify
 from p2pser.peer.join_state import Joining
@@ -146,8 +146,8 @@ class Peer:
                 try:
                     return _Attendance(self, telemetry, cohort, algorithm, io, identity, draws, incarnation,
                                        expected, past, recording).run(finished)
-                except NextEpoch as change:
-                    self.say(f"peer {self.me} goes on with epoch {change.topology.epoch} of the topology file")
+                except Anew as change:
+                    self.say(f"peer {self.me} {change.does}")
                     self.topology, expected, past = change.topology, change.expected or expected, change.past
                     incarnation = self.folder.renew(self.topology)
                     algorithm, identity = self.algorithm(), identify(self.config, self.topology, self.me)
@@ -313,7 +313,7 @@ class _Attendance:
         except Interrupted:
             reason = "interrupted"
             return self.last_phase.leave()
-        except NextEpoch as change:
+        except Anew as change:
             reason = str(change)
             raise
         except Retired as retired:

@@ -14,6 +14,7 @@ from p2pser.gossip.mixer import Step
 from p2pser.network.exchange import DeliveryStatus
 from p2pser.peer import entrance
 from p2pser.peer.entrance import Entrance
+from p2pser.peer.growth import Anew
 from p2pser.peer.join_state import JoinState
 from p2pser.run.setup import ROLL_CALL, STATISTICS, RollCall
 from p2pser.wire.messages import Phase, Progress
@@ -56,13 +57,14 @@ class Peer:
             io=SimpleNamespace(clock=lambda: self.now, admit=lambda admits, **_: self._do("admits", admits)),
             connect=lambda *_: self._do("connects", None), training=lambda: self.trains, listen=self._listen,
             enter=lambda phase, round: None, begin=lambda joining: self._do("begins", joining),
-            next_round=lambda round: max(round + 1, 8),
+            next_round=lambda round: max(round + 1, 8), exchange=SimpleNamespace(carried=lambda: "open exchanges"),
             roster=SimpleNamespace(ending=lambda: self.ends, here=lambda: frozenset({1, 3}),
                                    returning=lambda: self.returning, progress=lambda j: Progress(11, 0, Phase.END, 0)))
         joining = SimpleNamespace(
             set_up=lambda: None, joined=lambda: self._do("joined", None), receive=self._receive,
             newcomers=lambda peers: self._do("serves", set(peers)),
-            refuse=lambda it, why: self._do("refuses", it.sender))
+            refuse=lambda it, why: self._do("refuses", it.sender), left_alone=False)
+        self.joining = joining
         checkpoints = SimpleNamespace(
             reach=None, folder="folder", ended_after=None, available=lambda: [4],
             load=lambda round: (f"state of {round}", SUMS, True),
@@ -269,6 +271,20 @@ def test_a_joining_peer_whose_neighbours_send_nothing_ends_with_a_sentence(peer:
     peer.call = RollCall(4, CLIPS, frozenset(), newcomers=frozenset({0}))
     with pytest.raises(P2PSERError, match="start this peer again"):
         peer.entrance.enter()
+
+
+@pytest.mark.parametrize("newcomers", [frozenset({0}), frozenset()])
+def test_one_that_asks_for_a_state_when_all_have_left_begins_anew(peer: Peer, newcomers: frozenset[int]) -> None:
+    """Otherwise neighbours that are started again set it apart, and may be too few without it."""
+    peer.call, peer.joining.left_alone = RollCall(4, CLIPS, frozenset(), newcomers=newcomers), True
+    if not newcomers:  # it was left behind in the roll call
+        peer.left_out.append(SKIPPED)
+        peer.entrance.mixer.training = iter([(), (3,)]).__next__  # type: ignore[method-assign]
+    with pytest.raises(Anew) as begun:
+        peer.entrance.enter()
+    assert str(begun.value) == "it begins anew"
+    assert begun.value.does == "begins anew, since all of its neighbours have left"
+    assert (begun.value.past, begun.value.expected) == ("open exchanges", None)
 
 
 def test_a_state_whose_senders_have_come_to_their_end_is_not_trained_on_before_their_model_is_waited_for(

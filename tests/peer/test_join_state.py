@@ -333,11 +333,23 @@ def test_a_neighbour_that_is_banned_is_not_waited_for(peer: Peer) -> None:
     for neighbour, before in ((1, State.PRESENT), (3, State.ABSENT)):
         peer.changes(neighbour, before, State.BANNED, Cause.STRUCK_OUT)
     assert peer.joining.receive(endless=True) is None
+    assert not peer.joining.left_alone  # none may come
+
+
+def test_neighbours_that_are_all_lost_are_waited_for_twice_the_patience(peer: Peer) -> None:
+    peer.mixer.endless, peer.mixer.goes_on = True, lambda now: None
+    for neighbour in (1, 3):
+        peer.changes(neighbour, State.ABSENT, State.LOST, Cause.BEGIN)
+    assert peer.joining.receive(endless=True) is None
+    assert peer.mixer.now == 20.0 + 2 * PATIENCE
+    assert peer.joining.left_alone
+    peer.comes(3, incarnation=1)
+    assert not peer.joining.left_alone
 
 
 def test_a_neighbour_that_is_lost_is_waited_for_though_another_is_banned(peer: Peer) -> None:
     def comes_back(now: float) -> None:
-        if now == 190.0:
+        if now == 130.0:
             peer.comes(3, incarnation=1)
             peer.sends(3)
 

@@ -66,6 +66,13 @@ def test_schedules_with_a_liar_that_broke_once(folder: Path, seed: int) -> None:
     assert not Schedule(seed, folder, hostile=True).run().violations
 
 
+def test_one_that_was_left_behind_does_not_wait_for_good_when_all_others_have_failed(folder: Path) -> None:
+    """They were too few for a secure sum without it, and so they would be each time they were started again."""
+    one = Schedule(303608, folder, "secure-average").run()
+    assert not one.violations
+    assert any("begins anew" in line for line in lines(one))
+
+
 @pytest.mark.parametrize("phase", [Phase.SETUP, Phase.TRAIN, Phase.EXCHANGE, Phase.CONSENSUS])
 def test_a_connection_that_breaks_in_any_phase_costs_nothing(folder: Path, phase: Phase) -> None:
     one = played(folder, Fault(When(0.002, 1, phase), "reset 1",
