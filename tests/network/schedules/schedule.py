@@ -218,7 +218,7 @@ class Schedule:
         if world.now - since > QUIET:
             if self._rouse():
                 return True
-            if self._waits_for_a_missing_liar(living):
+            if self._waits_for_one_that_stays_away(living):
                 return False
             self.violations.append("hang: " + "; ".join(_waits(self, process) for process in living))
             return False
@@ -226,11 +226,15 @@ class Schedule:
 
     _quiet_since = START
 
-    def _waits_for_a_missing_liar(self, living: list[Process]) -> bool:
-        """Whether peers wait, as they were told to, for a hostile peer that has not said a HELLO that fits."""
-        return self.patient and self.liar is not None and any(
+    def _waits_for_one_that_stays_away(self, living: list[Process]) -> bool:
+        """Whether peers wait, as they were told to, for a hostile peer that has not said a HELLO that fits, or for one
+        that has ended with an error and is not started again.
+        """
+        away = {self.liar, *(i for i, machine in self.machines.items() if machine.process is None and machine.past
+                             and machine.past[-1].ended is not None and machine.past[-1].ended[0] == "error")}
+        return self.patient and any(
             process.mixer is not None and process.io.progress.phase is Phase.START
-            and self.liar in process.mixer.roster.missing() for process in living)
+            and not away.isdisjoint(process.mixer.roster.missing()) for process in living)
 
     def _serves(self, process: Process) -> bool:
         """Whether a process only serves its model, until it is told to leave."""
