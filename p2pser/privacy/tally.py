@@ -23,8 +23,9 @@ class Tally:
 
     groups : (the target's group, whether it was guessed). speakers : (whether a speaker of the target was named, what
     guessing gives). members : (AUC, true positives at 1 % false ones) of a given peer. run_members : the
-    same for a recording that any peer trained on. shares : (estimated, true), each (C,). inputs : the mean largest
-    cosine of an input read from the update with the features of a clip that was trained on, and of one that was not.
+    same for a recording that any peer trained on. shares : (estimated, true), each (C,). inputs : for each clip the
+    largest cosine between its features and the inputs that the attack read, as (the mean over the clips trained on, the
+    mean over others).
     """
 
     groups: dict[Attack, dict[str, list[tuple[str, bool]]]] = field(default_factory=dict)

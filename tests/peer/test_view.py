@@ -157,7 +157,7 @@ def test_a_folder_that_was_moved_names_its_own_model(tmp_path: Path) -> None:
 
 
 def test_a_peer_whose_command_ended_early_was_not_killed(tmp_path: Path) -> None:
-    """A wrong file is told after the folder is locked, and before the peer listens."""
+    """A peer reports a wrong file after it has locked the folder, and before it listens."""
     folder = tmp_path / "pilot" / "peer-0"
     folder.mkdir(parents=True)
     (folder / "lock").touch()

@@ -157,7 +157,7 @@ def test_a_shadow_model_is_not_trained_on_the_own_speaker_of_the_attacked_peer(
     found = audit(config, load("ring", 4, 0), federation, rounds=(1,), shadows=[shadow])
     # Of two women and two men the others; of another corpus all six.
     assert sorted(trained) == [(3, 1, 2)] * 2 + [(3, 2, 1)] * 2 + [(6, 3, 3)] * 4
-    assert len(centres) == 2  # one of each corpus, whoever is attacked
+    assert len(centres) == 2  # one of each corpus, the same for all attacked peers
     assert of(found, "sex", "shadow model", "rows", 1).value == 0.5  # all are called women
 
 

@@ -52,12 +52,12 @@ def test_the_messages_are_those_of_a_simulation_of_the_same_run(real: Real, algo
         mine, theirs = run.wire.rows.get(round, {}), seen.rows.get(round, {})
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[edge], theirs[edge]) for edge in mine)
-        # Nonces and masks are the processes' own: the sums are as long. A last message of a flood, which nobody needs,
-        # is not delivered in a simulation.
+        # Nonces and masks are the processes' own: the sums are as long. A simulation does not deliver the last message
+        # of a flood, since no peer needs it.
         assert _lengths(run.wire.octets.get(round, {})) == _lengths(seen.octets.get(round, {}))
     assert run.wire.sums.keys() == seen.sums.keys()
     assert run.wire.sums == seen.sums or algorithm == "secure-average"
-    # The final consensus ends with a message that nobody needs, and that a simulation does not deliver.
+    # A simulation does not deliver the last message of the final consensus, since no peer needs it.
     assert all(0 <= run.wire.exchanges[round] - exchanges <= 1 for round, exchanges in seen.exchanges.items())
 
     if algorithm == "dfedavg":
