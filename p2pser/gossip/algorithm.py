@@ -175,6 +175,12 @@ class Algorithm:
         """Run round ``round``, local work and exchanges, and return the state after it."""
         raise TypeError(f"{type(self).__name__} has no round")
 
+    def fragment(self, edge: Edge, t: int) -> slice | None:
+        """Return the entries of a row that cross ``edge`` in exchange ``t`` = round * slots + slot; None: rows are sent
+        whole.
+        """
+        return None
+
     def ended(self, mixer: Mixer, round: int) -> bool:
         """Whether training ends before ``round``, though it is not the last one."""
         return False

@@ -13,6 +13,15 @@ from p2pser.gossip.reading import Edge
 from p2pser.wire.codec import DENSE, Received, codec, magnitude, plausible
 
 
+def read_part(message: Received, t: int, like: Tensor) -> tuple[Marks, Tensor]:
+    """Return the sender's marks and its part of a row in exchange ``t``, of the size and dtype of ``like``.
+
+    Raises RemoteProtocolError for another form.
+    """
+    head, payload = decode(message, t, like.numel() * like.element_size())
+    return head.marks, numbers(codec(DENSE.wire_name(like)), payload, like, message.sender)
+
+
 def average_parts(state: State, mixer: Mixer, rows: Tensor, at: Step, t: int,
                   part: Callable[[Edge, int], slice]) -> None:
     """Average the ends of each edge over a part of their rows (B, D), in place.
@@ -29,16 +38,14 @@ def average_parts(state: State, mixer: Mixer, rows: Tensor, at: Step, t: int,
     own = {(i, j): rows[b][part((i, j), t)].clone() for i, b in place.items() for j in mixer.receivers(i, at)}
     mixer.post(at, Outbox(edges={edge: Head(Marks.of(state.edges[edge]["marks"]), t - 1).encode(t)
                                  + bytes(DENSE.encode(sent)) for edge, sent in own.items()}))
-    form, limits = codec(DENSE.wire_name(rows[0])), {i: plausible(magnitude(rows[b])) for i, b in place.items()}
+    limits = {i: plausible(magnitude(rows[b])) for i, b in place.items()}
 
     def read(edge: Edge, message: Received) -> tuple[Marks, Tensor]:
         """Return the sender's marks and its part."""
-        like = rows[place[edge[0]]][part(edge, t)]
-        theirs, payload = decode(message, t, like.numel() * like.element_size())
-        other = numbers(form, payload, like, edge[1])
+        theirs, other = read_part(message, t, rows[place[edge[0]]][part(edge, t)])
         if not magnitude(other) <= limits[edge[0]]:
             raise message.refused("a part of its row with numbers that are not plausible here")
-        return theirs.marks, other
+        return theirs, other
 
     inbox = mixer.collect_messages(at, read)
     for (i, j), (theirs, other) in inbox.by_edge():

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import ALGORITHMS
@@ -162,10 +164,10 @@ class _Attacks:
                 self._features(what, seen, views)
                 self._shares(what, seen, views)
 
-    @property
-    def _sees_first_layer(self) -> bool:
-        """Whether the layer that reads the features is sent, or a part of it (``gossip.share``)."""
-        return self.wire.sent is None or bool(self.wire.sent[:first_layer(self.schema)].any())
+    def _first_seen(self, view: View) -> Tensor | None:
+        """Return which entries of the layer that reads the features a view shows, (E,) bool; None: none of them."""
+        seen = view.seen[:first_layer(self.schema)]
+        return seen if bool(seen.any()) else None
 
     def _target(self, peer: int) -> str:
         return " ".join(sorted(self.subjects.speakers(peer)))
@@ -224,10 +226,11 @@ class _Attacks:
         corpora: list[tuple[str | None, dict[str, Learner], Mapping[str, Mapping[str, str]]]] = [
             (None, self._learners(self.subjects.candidates), self.subjects.groups),
             *((each.name, self._learners(each.speakers), each.groups) for each in self.shadows)]
-        read = slice(first_layer(self.schema)) if self._sees_first_layer else self.wire.sent
         for corpus, learners, groups in corpora:
             made: dict[str, NDArray[np.float32]] = {}
             for peer, view in views.items():
+                first = self._first_seen(view)
+                read = np.flatnonzero(view.seen if first is None else first)
                 start = digest(view.start)
                 if start not in made:
                     made = {start: templates.updates(list(learners.values()), view.start, seen - 1)}
@@ -306,29 +309,33 @@ class _Attacks:
         known = labels >= 0
         scores = {"loss": np.where(known, membership.loss_scores(
             self.module, self.schema, view.start, view.update, features, np.where(known, labels, 0)), 0.0)}
-        matrix = self._first_matrix(seen, view)
-        if matrix is None:
+        first = self._first_matrix(seen, view)
+        if first is None:
             return scores
-        space = membership.RowSpace.of(matrix, clips if view.own else 1 << 30)
-        return {**scores, "row space": space.scores(features)}
+        return {**scores, "row space": membership.row_space_scores(*first, clips if view.own else 1 << 30, features)}
 
     def _features(self, what: str, seen: int, views: Mapping[int, View]) -> None:
         """Read the features of single clips off each update."""
         for peer, view in views.items():
-            matrix = self._first_matrix(seen, view)
-            if matrix is not None and peer in self._outside:
-                inputs = inversion.candidates(matrix)
-                trained, unused = (float(inversion.likeness(inputs, features).mean())
+            first = self._first_matrix(seen, view)
+            if first is not None and peer in self._outside:
+                inputs, known = inversion.candidates(*first)
+                trained, unused = (float(inversion.likeness(inputs, known, features).mean())
                                    for features, _ in (self._inside[peer], self._outside[peer]))
                 note(self.tally.inputs, Attack("features", "inversion", what, seen), self._target(peer),
                      (trained, unused))
 
-    def _first_matrix(self, seen: int, view: View) -> NDArray[np.float64] | None:
-        """Return what gradients added to [W b] of the first layer; None where an observer cannot tell."""
-        if not self._sees_first_layer or self._inside[self.subjects.peers[0]][0].ndim != 2:
+    def _first_matrix(self, seen: int, view: View) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+        """Return what gradients added to [W b] of the first layer, 0 where a view does not show it, and where it does;
+        None where an observer cannot tell.
+        """
+        first = self._first_seen(view)
+        if first is None or self._inside[self.subjects.peers[0]][0].ndim != 2:
             return None
         decay = membership.decayed(self._any_learner, view.start, seen - 1) - view.start
-        return first_matrix(self.schema, view.update - decay)
+        added = first_matrix(self.schema, torch.where(first, (view.update - decay)[: len(first)], 0.0))
+        known = first_matrix(self.schema, first)
+        return None if added is None or known is None else (added, known > 0)
 
     @cached_property
     def _any_learner(self) -> Learner:

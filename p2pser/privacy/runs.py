@@ -137,7 +137,7 @@ def _wire(config: Config, topology: Topology, half: Subjects, cohort: Cohort, ro
     sent = shared_entries(cohort.schema, gossip.share)
     return Wire(topology, cohort.initial()[0], frozenset(round - 1 for round in rounds),
                 counts_for(gossip, topology, clips), weights / weights.sum() if algorithm.sums else None,
-                algorithm.numbers, rejoins, None if sent.all() else sent)
+                algorithm.numbers, rejoins, None if sent.all() else sent, algorithm.slots, algorithm.fragment)
 
 
 def _read(folders: Mapping[int, PeerFolder]) -> tuple[

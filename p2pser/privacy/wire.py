@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from p2pser.gossip.agreement.masks import FixedPoint
 from p2pser.gossip.mixer import Step
+from p2pser.gossip.pairs import read_part
 from p2pser.gossip.reading import Edge
 from p2pser.graph.spec import Topology
 from p2pser.privacy.masked import opened
@@ -24,12 +25,14 @@ class View:
     """What observers know of a peer's local work in one round.
 
     start : (D,) float32, the parameters with which the peer began it. update : (D,), what its local steps added. own :
-    whether they are that peer's own; False: they are of several peers together, this one among them.
+    whether they are that peer's own; False: they are of several peers together, this one among them. seen : (D,) bool,
+    the entries at which the observers know it; elsewhere ``update`` is 0.
     """
 
     start: Tensor
     update: Tensor
     own: bool
+    seen: Tensor
 
 
 @dataclass
@@ -40,7 +43,8 @@ class Wire:
     rows are kept. counts : clips by peer, where they weigh in W. shares : (N,), the share of each peer in a sum over
     all, where rounds end with one; None: each mixes with W. numbers : how such sums are written. rejoins : whether
     observers have lost their state, so that the attacked peer has sent them the parameters with which it begins. sent :
-    (D,) bool, the entries of a row that are sent; the others are taken to be the initial ones.
+    (D,) bool, the entries of a row that are sent; the others are taken to be the initial ones. slots : the exchanges of
+    a round. fragment : the entries of a row that cross an edge in an exchange (``Algorithm.fragment``).
     """
 
     topology: Topology
@@ -51,8 +55,12 @@ class Wire:
     numbers: FixedPoint | None = None
     rejoins: bool = False
     sent: Tensor | None = None
+    slots: int = 1
+    fragment: Callable[[Edge, int], slice | None] = lambda edge, t: None
     rows: dict[int, dict[Edge, Tensor]] = field(default_factory=dict)
     """By round and edge (dst, src)."""
+    fragments: dict[int, dict[Edge, tuple[slice, Tensor]]] = field(default_factory=dict)
+    """The entries of a row, and their numbers, that were received in a round in place of a whole row, by edge."""
     octets: dict[int, dict[Edge, list[bytes]]] = field(default_factory=dict)
     """The messages of a round that are no rows, by round and edge."""
     sums: dict[Edge, bytes] = field(default_factory=dict)
@@ -78,6 +86,10 @@ class Wire:
             return
         if at.round == STATISTICS and not isinstance(body, Tensor):
             self.sums[edge] = bytes(body)
+        if at.round >= 0 and self._kept(at.round) and (part := self.fragment(edge, at.round * self.slots)) is not None:
+            _, sent = read_part(message, at.round * self.slots, self.initial[part])
+            self.fragments.setdefault(at.round, {})[edge] = part, sent
+            return
         size = len(self.initial) if self.sent is None else int(self.sent.sum())
         if isinstance(body, Tensor) and len(body) >= size and self._kept(at.round):
             # What algorithms send beside the parameters comes behind them: one number is the weight of a sum.
@@ -116,6 +128,10 @@ class Wire:
         return tuple(sorted(ring[:colluding]))
 
     @property
+    def _sent(self) -> Tensor:
+        return torch.ones(len(self.initial), dtype=torch.bool) if self.sent is None else self.sent
+
+    @property
     def unreadable(self) -> bool:
         """Whether the rounds' messages are of a form that no attack here reads."""
         return self.unread and not self.rows
@@ -133,7 +149,9 @@ class Wire:
         row = self._row(peer, observers, round)
         if row is not None:
             start = self._start(peer, observers, round)
-            return _known(View(start, row - start, own=True))
+            return _known(View(start, row - start, own=True, seen=self._sent))
+        if round in self.fragments:
+            return self._parts(peer, observers, round)
         return self._together(observers, round)
 
     def masked(self, peer: int, observers: Sequence[int], round: int) -> View | None:
@@ -145,8 +163,20 @@ class Wire:
             row = opened(messages, self.numbers, len(self.initial))
             if row is not None:
                 start = self.starts[round][observer]
-                return _known(View(start, row - start, own=True))
+                return _known(View(start, row - start, own=True, seen=self._sent))
         return None
+
+    def _parts(self, peer: int, observers: Sequence[int], round: int) -> View | None:
+        """Return what the parts of a peer's row say; where it began is taken to be where the observers began."""
+        start = self.initial
+        if round:
+            start = self.starts[round][peer] if self.rejoins else self.starts[round][list(observers)].mean(0)
+        update, seen = torch.zeros_like(start), torch.zeros(len(start), dtype=torch.bool)
+        for observer in observers:
+            if (observer, peer) in self.fragments[round]:
+                part, sent = self.fragments[round][observer, peer]
+                update[part], seen[part] = sent - start[part], True
+        return _known(View(start, update, own=True, seen=seen)) if seen.any() else None
 
     def _together(self, observers: Sequence[int], round: int) -> View | None:
         """Return the mean update of the other peers that an observer's mixed row contains, without the observers' own
@@ -159,11 +189,12 @@ class Wire:
         weights = self.topology.matrix(round, self.counts)[first] if self.shares is None else self.shares
         shares = torch.tensor([weights[observer] for observer in observers], dtype=torch.float32)
         others = (mixed - shares @ ends[list(observers)]) / (1 - shares.sum())
-        return _known(View(start, others - start, own=False))
+        return _known(View(start, others - start, own=False, seen=self._sent))
 
     def direct(self, observers: Sequence[int], round: int) -> int:
-        """Return the number of other peers whose own row the observers receive in a round."""
-        return len({src for dst, src in self.rows.get(round, {}) if dst in observers} - set(observers))
+        """Return the number of other peers whose own row, or a part of it, the observers receive in a round."""
+        received = self.rows.get(round, {}).keys() | self.fragments.get(round, {}).keys()
+        return len({src for dst, src in received if dst in observers} - set(observers))
 
     def _row(self, peer: int, observers: Sequence[int], round: int) -> Tensor | None:
         """Return the row that a peer ended a round's local work with, as one of the observers received or has it."""

@@ -13,18 +13,18 @@ def test_a_unit_that_one_clip_moved_shows_the_clip() -> None:
     clips = np.array([[1.0, -2.0, 0.5], [3.0, 1.0, 0.0]])
     moved = np.array([[0.2, 0.0], [0.0, -0.5], [0.1, 0.3], [0.0, 0.0]])  # each unit by each clip
     matrix = moved @ np.concatenate([clips, np.ones((2, 1))], axis=1)
-    inputs = candidates(matrix)
+    inputs, seen = candidates(matrix, np.ones((4, 4), dtype=bool))
     assert inputs == pytest.approx(np.array([clips[0], clips[1], (clips[0] + 3 * clips[1]) / 4]))
     others = np.array([[-1.0, 2.0, -0.5], [0.0, 0.0, 1.0]])
     features = np.concatenate([2 * clips, others]).astype(np.float32)  # the length of a vector does not count
     # -clips[0] is most like clips[1], by -1 / sqrt(5.25 * 10); the last vector like clips[0], by .5 / sqrt(5.25).
-    assert likeness(inputs, features) == pytest.approx([1.0, 1.0, 0.0, 0.21822], abs=1e-5)
+    assert likeness(inputs, seen, features) == pytest.approx([1.0, 1.0, 0.0, 0.21822], abs=1e-5)
 
 
 def test_an_update_without_a_first_layer_shows_nothing() -> None:
-    inputs = candidates(np.zeros((3, 5)))
+    inputs, seen = candidates(np.zeros((3, 5)), np.ones((3, 5), dtype=bool))
     assert inputs.shape == (0, 4)
-    assert likeness(inputs, np.ones((2, 4), dtype=np.float32)).tolist() == [0.0, 0.0]
+    assert likeness(inputs, seen, np.ones((2, 4), dtype=np.float32)).tolist() == [0.0, 0.0]
 
 
 def test_a_shadow_model_names_the_group_of_the_side_on_which_an_update_lies() -> None:

@@ -93,13 +93,13 @@ class Mosaic(Algorithm):
         x, buffer = state.rows["x"], state.rows.get("buffer")
         z = local.train(state, round, correction=None if buffer is None else self.momentum * buffer).clone()
         for slot in range(self.slots):
-            average_parts(state, mixer, z, Step(round, slot), round * self.slots + slot, self._part)
+            average_parts(state, mixer, z, Step(round, slot), round * self.slots + slot, self.fragment)
         if buffer is not None:
             moved = (x - z) / (local.steps * local.lr(round))
             state.rows["buffer"] = self.decay * buffer + (1 - self.decay) * moved
         state.rows["x"] = z
         return state
 
-    def _part(self, edge: Edge, t: int) -> slice:
+    def fragment(self, edge: Edge, t: int) -> slice:
         """Return the entries of a row that cross an edge in exchange ``t``."""
         return slice((self.matching[edge] - t) % self.fragments, None, self.fragments)

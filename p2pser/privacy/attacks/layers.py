@@ -30,7 +30,7 @@ def first_matrix(schema: Schema, update: Tensor) -> NDArray[np.float64] | None:
 
     The gradient is a sum of outer products, over the clips, of the outputs' gradients with the inputs [x 1].
 
-    update : (D,), of the whole row.
+    update : (D,), of the whole row, or of as many of its first entries as ``first_layer`` says.
     """
     (_, weight), (_, bias) = schema.entries[:2]
     if len(weight) != 2 or bias != weight[:1]:

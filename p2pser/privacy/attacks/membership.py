@@ -43,11 +43,28 @@ class RowSpace:
         known = (values > NEGLIGIBLE * values[0]) & (np.arange(len(values)) < clips)
         return cls(directions[known])
 
-    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return for each clip's features (n, F) the share of it that lies in the row space, from 0 to 1."""
-        inputs = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+    def scores(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return for each clip's input [x 1] (n, F + 1) the share of it that lies in the row space, from 0 to 1."""
         shares: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / np.linalg.norm(inputs, axis=1)
         return shares
+
+
+def row_space_scores(matrix: NDArray[np.float64], seen: NDArray[np.bool_], clips: int,
+                     features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return for each clip's features (n, F) the share of it that lies in the row space, from 0 to 1.
+
+    Units of which the same weights were seen have a row space of their own, over these weights; the scores are the mean
+    over such groups of units.
+
+    matrix : (H, F + 1), the update [W b]. seen : (H, F + 1), which entries of it are known. clips : the number of clips
+    that the peer trained on, or more.
+    """
+    inputs = np.concatenate([features, np.ones((len(features), 1))], axis=1, dtype=np.float64)
+    groups, group_of = np.unique(seen, axis=0, return_inverse=True)
+    scores = [RowSpace.of(matrix[group_of.ravel() == number][:, columns], clips).scores(inputs[:, columns])
+              for number, columns in enumerate(groups) if columns.any()]
+    mean: NDArray[np.float64] = np.mean(scores, axis=0)
+    return mean
 
 
 def loss_scores(module: nn.Module, schema: Schema, start: Tensor, update: Tensor, features: NDArray[np.float32],
