@@ -241,8 +241,9 @@ class LastPhase:
     def _traffic(self) -> dict[str, Any]:
         mixer = self.mixer
         traffic = mixer.io.traffic().values()
-        return {"consensus_bytes": mixer.payload_posted - self.recorder.training_bytes,
-                "bytes_sent": mixer.bytes_sent(), "payload_sent": sum(link.payload_sent for link in traffic),
+        sent = mixer.bytes_sent()
+        return {"consensus_bytes": sent - self.recorder.training_bytes, "bytes_sent": sent,
+                "payload_sent": sum(link.payload_sent for link in traffic),
                 "messages_sent": sum(link.messages_sent for link in traffic),
                 "messages_late": mixer.exchange.messages_late, "drift": mixer.exchange.drift,
                 "left_out": [[list(step), peer, status.value] for step, peer, status in mixer.left_out]}

@@ -163,7 +163,7 @@ class Recorder(Hooks):
         self.uar_before: float | None = None
         """The last measured UAR of this peer's own parameters, before the final consensus."""
         self.training_bytes = 0
-        """Payload bytes posted until the end of the last round."""
+        """Bytes sent until the end of the last round."""
         self._sink, self._look_up, self._status = sink, look_up, status
         self._recording = recording
         self._sketch: Sketch | None = None
@@ -261,7 +261,7 @@ class Recorder(Hooks):
 
     def rounds_done(self, state: State) -> None:
         self.growth.rounds_over()
-        self.training_bytes = self.mixer.payload_posted
+        self.training_bytes = self.mixer.bytes_sent()
 
     def consensus(self, exchange: int, rows: Tensor) -> None:
         self._look_up()

@@ -270,3 +270,9 @@ def test_hello_tells_what_computes_the_features_and_which_packages_plugins_come_
     assert not any(name.startswith("plugin.") for name in settings)
     other = crew.peer(crew.configured("run", "gossip.algorithm=of-this-test"), 1)
     assert other.hello(cohort, 4).settings["plugin.gossip algorithm.of-this-test"] == __name__
+
+
+def test_the_bytes_of_the_final_consensus_are_a_part_of_those_sent(crew: Crew) -> None:
+    for rounds in (0, 1):  # what is posted when all have agreed is not sent
+        ends = crew.run(crew.configured(f"rounds-{rounds}", f"training.rounds={rounds}", "model.hidden=[5000]"))
+        assert all(0 < end.summary["consensus_bytes"] < end.summary["bytes_sent"] for end in ends)
