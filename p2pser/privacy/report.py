@@ -23,7 +23,7 @@ FILES = ("audit.html", "audit.png", "audit.json")
 HEAD = ("what", "attack", "from", "rounds", "measure", "found [95 %]", "chance", "limit", "")
 
 MEANING = {
-    "rows": "the parameters of how many other peers a neighbour holds or can compute exactly",
+    "rows": "the parameters of how many other peers a neighbour holds, in part at least, or can compute exactly",
     "sums": "the sums of features of how many other peers a neighbour can compute exactly",
     "clip counts": "how many other peers' numbers of recordings a peer is sent",
     "sex": "whether the speakers of a given peer are women or men",
