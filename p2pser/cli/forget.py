@@ -21,12 +21,13 @@ def forget(speaker: str, me: int, retrain: bool, options: RunOptions, start: Pat
     """Exclude the clips of SPEAKER from every later start of a peer, and write a receipt into its folder.
 
     Stop the peer first. The other options are those of its p2pser peer command. The effect of the clips on earlier
-    training is not undone: the receipt lists what remains.
+    training is not undone: the receipt lists what remains, and what the peer's parameters tell of SPEAKER. Call it
+    again after further training: the new receipt has the figures of the first one beside its own.
 
     Example: p2pser forget ann --id 3 --topology ring --data my-clips/
     """
-    from p2pser.peer.forgetting import forget as forgets
-    from p2pser.peer.forgetting import in_words
+    from p2pser.privacy.forgetting import forget as forgets
+    from p2pser.privacy.forgetting import in_words
 
     config = options.config({"peer.start": start}, own_data=True)
     topology = options.graph(config)

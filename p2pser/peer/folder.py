@@ -32,7 +32,9 @@ REPLACED = "model-replaced"
 DRAWS = "draws.key"
 """The secret key of the peer's random draws (peer.draws)."""
 FORGOTTEN, WITHDRAWN, RECEIPTS = "forgotten.json", "forgotten-clips.json", "receipts"
-"""The forgotten speakers, the digests of their clips, and the receipts (peer.forgetting)."""
+"""The forgotten speakers, the digests of their clips, and the receipts (privacy.forgetting)."""
+LEARNED = "forgotten-later.json"
+"""The forgotten speakers on whose clips the run in this folder had trained before."""
 CLIPS = "clips.json"
 """The digests of the clips of the last start (peer.clips)."""
 SUMS = "sums.jsonl"
@@ -50,8 +52,8 @@ RECORDINGS = "received"
 """What an audit needs (peer.recording)."""
 OUTCOME = "end"
 """How the run ended: written before anything else at the end."""
-REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, RECORDINGS, OUTCOME, MODEL, REPLACED,
-                    PERSONAL, METRICS, EVENTS, *OLDER.values(), RUN)
+REMOVED_BY_FRESH = (FINISHED, CHECKPOINTS, DRAWS, SUMS, LABELS, CLIPS, SCALING, LEARNED, RECORDINGS, OUTCOME, MODEL,
+                    REPLACED, PERSONAL, METRICS, EVENTS, *OLDER.values(), RUN)
 """All files of a peer except the forgotten speakers and the number of starts: neighbours refuse a peer whose
 incarnation does not grow. The run is last: as long as it is there, no run with other settings takes the rest for its
 own."""
@@ -67,6 +69,7 @@ class PeerFolder:
         self.personal = self.path / PERSONAL
         self.outcome = self.path / OUTCOME
         self.forgotten_file = self.path / FORGOTTEN
+        self.learned_file = self.path / LEARNED
         self.withdrawn_clips = self.path / WITHDRAWN
         self.clips = self.path / CLIPS
         self.receipts = self.path / RECEIPTS

@@ -70,13 +70,21 @@ def row_space_scores(matrix: NDArray[np.float64], seen: NDArray[np.bool_], clips
 def loss_scores(module: nn.Module, schema: Schema, start: Tensor, update: Tensor, features: NDArray[np.float32],
                 labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return for each clip (n, …) by how much the update (D,) lowered its loss."""
-    before, after = (_losses(module, schema, row, features, labels) for row in (start, start + update))
+    before, after = (_after(module, schema, row, features, labels) for row in (start, start + update))
     return before - after
 
 
-def _losses(module: nn.Module, schema: Schema, row: Tensor, features: NDArray[np.float32],
-            labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    schema.bind(module, row.clone())
+def losses(module: nn.Module, features: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the cross-entropy of each clip (n,); of whatever family the model is, its outputs count as logits.
+
+    features : (n, …), scaled. labels : (n,).
+    """
     scores = torch.from_numpy(logits(module, features)).double()
-    losses: NDArray[np.float64] = functional.cross_entropy(scores, torch.from_numpy(labels), reduction="none").numpy()
-    return losses
+    each: NDArray[np.float64] = functional.cross_entropy(scores, torch.from_numpy(labels), reduction="none").numpy()
+    return each
+
+
+def _after(module: nn.Module, schema: Schema, row: Tensor, features: NDArray[np.float32],
+           labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    schema.bind(module, row.clone())
+    return losses(module, features, labels)
