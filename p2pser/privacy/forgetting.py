@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 
 from p2pser.base.atomic import PRIVATE, read_json, write_json
@@ -92,7 +92,8 @@ def _find(config: Config, topology: Topology, me: int, speaker: str, *, again: b
     Raises CorpusError where the peer has no clip of the speaker.
     """
     try:
-        whole = partition_corpus(config, topology.size, hub=topology.hub)
+        # A speaker whose consent is over is forgotten like any other.
+        whole = partition_corpus(config, topology.size, hub=topology.hub, today=date.min)
     except CorpusError:
         if again:
             return _Found({}, False)

@@ -93,7 +93,8 @@ class Remains:
     of : which parameters. speaker, others : of the speaker's training clips, and of those of the peer's other training
     speakers, who stay; None where there are none. strangers, stranger_clips : their number. each : for each stranger
     the AUC against the other strangers; () for one. limit : ``privacy.limits.membership``. verdict : as of a
-    ``findings.Finding``, where guessing may reach what the likeliest stranger has.
+    ``findings.Finding``, where guessing may reach what the likeliest stranger has; with one stranger, whom all others
+    may differ from, never ``EXCEEDED``.
     """
 
     of: str
@@ -174,7 +175,7 @@ def compare(of: str, speaker: Losses, others: Losses, strangers: Losses, limit: 
     each = tuple(value for value in against if not math.isnan(value)) if len(names) > 1 else ()
     found = figure(speaker, strangers)
     verdict = Attack("membership", "loss", of).finding(
-        "AUC", found.auc, found.low, found.high, max((0.5, *each)), 1, limit).verdict
+        "AUC", found.auc, found.low, found.high, max((0.5, *each)) if each else 1.0, 1, limit).verdict
     return Remains(of, found, figure(others, strangers) if len(others.values) else None, len(names),
                    len(strangers.values), each, limit, verdict)
 

@@ -119,6 +119,16 @@ def test_what_cannot_be_measured_is_named(config: Config, tmp_path: Path) -> Non
     assert figures.endswith("was not measured: these clips are held out of training")
 
 
+def test_a_speaker_whose_consent_is_over_is_forgotten_too(config: Config, tmp_path: Path) -> None:
+    lines = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    until = [f"{lines[0]},consent_until", *(f"{line},{2020 if 'bob' in line else 9000}-01-31" for line in lines[1:])]
+    (tmp_path / "manifest.csv").write_text("\n".join(until), encoding="utf-8")
+    with_checkpoint(config, 5)
+    receipt = forget(config, TOPOLOGY, 1, "bob")
+    assert (receipt["clips"], receipt["measured"]) == (3, [])
+    assert folder(config).forgotten() == ("bob",)
+
+
 def test_the_first_figures_stand_beside_later_ones(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([0.83, 0.75, 0.52])
 
