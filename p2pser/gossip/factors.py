@@ -7,7 +7,7 @@ products of all parts are concatenated in one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import torch
@@ -42,14 +42,18 @@ def expand(products: Tensor, vectors: Tensor, parts: Parts, side: int) -> Tensor
     return row
 
 
-def turn(products: Tensor, parts: Parts, side: int, spare: Tensor) -> Tensor:
-    """Return the other side's vectors: the products at unit length, or ``spare`` where a product is 0."""
-    vectors, start, at = [spare[:0]], 0, 0
+def turn(products: Tensor, parts: Parts, side: int, spare: Callable[[], Tensor]) -> Tensor:
+    """Return the other side's vectors: the products at unit length, or those of ``spare()`` where a product is 0."""
+    vectors, start, at, instead = [products[:0]], 0, 0, None
     for (_, n), size in zip(parts, _sizes(parts, side)):
         p, start = products[start : start + size], start + size
         if n > 1:
             norm = torch.linalg.vector_norm(p)
-            vectors.append(p / norm if norm > 0 else spare[at : at + size])
+            if norm > 0:
+                vectors.append(p / norm)
+            else:
+                instead = spare() if instead is None else instead
+                vectors.append(instead[at : at + size])
             at += size
     return torch.cat(vectors)
 

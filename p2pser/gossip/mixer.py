@@ -205,9 +205,10 @@ def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor
 
 def add_flow_(row: Tensor, own: Tensor, value: Tensor, weight: float) -> None:
     """Add weight (value - own), of two rows (D,), to a row (D,) in place and in its dtype, without a further row."""
-    for at in range(0, row.numel(), BLOCK):
-        part = slice(at, at + BLOCK)
-        row[part].add_(value[part].to(row.dtype) - own[part].to(row.dtype), alpha=weight)
+    whole = row.numel() <= BLOCK
+    parts = ((row, own, value),) if whole else zip(*(torch.split(each, BLOCK) for each in (row, own, value)))
+    for part, its_own, its_value in parts:
+        part.add_(its_value.to(row.dtype) - its_own.to(row.dtype), alpha=weight)
 
 
 def distance(row: Tensor, own: Tensor) -> float:

@@ -117,7 +117,7 @@ def test_products_and_what_they_span():
         along = torch.outer(v, v)
         assert torch.allclose(back[:42].view(6, 7), along @ M if side else M @ along, atol=1e-6)
         assert torch.equal(back[42:48], bias)
-        turned = factors.turn(products, PARTS, side, vectors)
+        turned = factors.turn(products, PARTS, side, vectors.clone)
         assert torch.allclose(turned[: 7 if side else 6] * (M.T @ v if side else M @ v).norm(),
                               M.T @ v if side else M @ v, atol=1e-6)
 

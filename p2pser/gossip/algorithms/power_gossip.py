@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -119,7 +120,7 @@ class PowerGossip(Algorithm):
             _, side, vectors, products = sent[i, j]
             moved = (other - products).mul_(weight)
             mixed[b] += factors.expand(moved, vectors, parts, side)
-            spare = factors.drawn(self.context.config.seed, (i, j), t, parts, 1 - side, x.dtype)
+            spare = partial(factors.drawn, self.context.config.seed, (i, j), t, parts, 1 - side, x.dtype)
             new = factors.turn(other - products if i > j else products - other, parts, side, spare)
             state.edges[i, j] = {"vectors": new, "side": torch.tensor(1 - side), "moved": moved, "along": vectors,
                                  "marks": Marks(t, t, marks.confirmed).tensor()}
