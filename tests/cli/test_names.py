@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from calls import call, furnish
+from commands import Command, write_in
 
 from p2pser.cli.output import print_table
 
@@ -45,18 +47,20 @@ def test_recordings_lie_below_a_folder_of_any_name(place: Path, name: str) -> No
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 @pytest.mark.parametrize("json_too", [False, True])
-def test_a_terminal_shows_names_that_its_encoding_lacks(place: Path, encoding: str, json_too: bool) -> None:
+def test_a_terminal_shows_names_that_its_encoding_lacks(
+        place: Path, encoding: str, json_too: bool, tmp_path: Path) -> None:
     for name in NAMES[:4]:
         shutil.copytree(place / "clips" / "anger", Path("clips", name))
-    done = subprocess.run(
-        [sys.executable, "-m", "p2pser", "predict", "model", "clips", *["--json"] * json_too],
-        capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False)
-    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    with Command("predict", "model", "clips", *["--json"] * json_too,
+                 change=partial(write_in, encoding, tmp_path / "out")) as done:
+        _, err = done.communicate()
+    assert (done.returncode, "Traceback" in err) == (0, False), err
+    shown = (tmp_path / "out").read_bytes()
     if json_too:
-        shown = {Path(one["path"]).parent.name for one in json.loads(done.stdout.decode(encoding))["predictions"]}
-        assert shown == set(NAMES[:4])
+        answers = json.loads(shown.decode(encoding))["predictions"]
+        assert {Path(one["path"]).parent.name for one in answers} == set(NAMES[:4])
     else:
-        assert len(done.stdout.splitlines()) == 16
+        assert len(shown.splitlines()) == 16
 
 
 def test_a_name_neither_breaks_its_line_nor_commands_the_terminal(place: Path) -> None:

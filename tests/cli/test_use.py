@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from commands import Command, read_from
 
 from p2pser import models
 from p2pser.base.errors import ConfigError
@@ -160,18 +162,20 @@ def test_listening_to_a_pipe_answers_while_it_is_open(model: Path, python: list[
     assert "5 labels, delay" in output
 
 
-def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, python: list[str]) -> None:
-    def listened(data: bytes) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*python, "-m", "p2pser.cli.main", "listen", str(model), "--raw"], input=data,
-                              capture_output=True, check=False)
+def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, tmp_path: Path) -> None:
+    def listened(data: bytes) -> tuple[int | None, str, str]:
+        (tmp_path / "pcm").write_bytes(data)
+        with Command("listen", str(model), "--raw", change=partial(read_from, tmp_path / "pcm")) as listener:
+            out, err = listener.communicate()
+            return listener.returncode, out, err
 
-    once = listened(pcm(tone(0.8)))
-    assert once.returncode == 0
-    assert len(once.stdout.splitlines()) == 1
-    nothing = listened(b"")
-    assert nothing.returncode == 1
-    assert b"shorter than a tenth of a second" in nothing.stderr
-    assert b"Traceback" not in nothing.stderr
+    code, out, _ = listened(pcm(tone(0.8)))
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    code, _, err = listened(b"")
+    assert code == 1
+    assert "shorter than a tenth of a second" in err
+    assert "Traceback" not in err
 
 
 def test_a_microphone_without_its_library_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Forked
+from tiny_encoders import print_identity
 
 pytest.importorskip("huggingface_hub", reason="the ssl extra is not installed")
 
@@ -95,14 +96,12 @@ def hub() -> Iterator[Hub]:
 
 def found(hub: Hub, home: Path, name: str = NAME) -> str:
     """Return the identity of the encoder as another process computes it, or its error."""
-    code = ("from p2pser.config import FeatureSettings\nfrom p2pser.base.errors import P2PSERError\n"
-            "from p2pser.features import encoders\n"
-            f"try: print(encoders.identity(encoders.folder({name!r}, None)))\n"
-            "except P2PSERError as error: print('error:', error)")
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={
-        "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
-        "PATH": "", "P2PSER_CACHE": str(home / "cache"), "NO_PROXY": "127.0.0.1"})
-    return run.stdout.strip()
+    with Forked(partial(print_identity, name, {
+            "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
+            "PATH": "", "P2PSER_CACHE": str(home / "cache"), "NO_PROXY": "127.0.0.1"})) as process:
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out.strip()
 
 
 def copied(folder: Path) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
+from commands import Forked
 from tone_models import PITCHES, RATE, tone, trained
 
 import p2pser
@@ -166,16 +168,18 @@ def test_enrolment_changes_the_answers_of_a_speaker_model(speaker_model: Path, m
         predictor.enrol(tmp_path / "missing.wav")
 
 
+def end_with_the_threads_of_a_fork(model: Path) -> None:
+    p2pser.load(model)
+    torch.set_num_threads(3)
+    if not (child := os.fork()):
+        os._exit(torch.get_num_threads())
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
 def test_a_process_that_is_forked_predicts_with_one_thread(model: Path) -> None:
     """The threads of torch are not there after a fork: a job for several would wait for them for ever."""
-    script = """if True:
-        import os, sys, torch, p2pser
-        p2pser.load(sys.argv[1])
-        torch.set_num_threads(3)
-        if not (child := os.fork()):
-            os._exit(torch.get_num_threads())
-        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"""
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", script, model], check=False).returncode == 1
+    with Forked(partial(end_with_the_threads_of_a_fork, model)) as process:
+        assert process.wait(180) == 1, process.communicate()
 
 
 def test_a_saved_model_takes_its_features_in_the_order_of_its_card(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Forked
 
 from p2pser.base.errors import CheckpointError, ConfigError
 from p2pser.config import Config
@@ -111,21 +112,23 @@ def test_what_a_fresh_start_has_not_removed_still_belongs_to_its_run(tmp_path: P
         folder(tmp_path, "training.lr=0.1").claim(fresh=False)
 
 
-def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path: Path, python: list[str]) -> None:
+def claim_fresh(path: Path) -> None:
+    folder(path).claim(fresh=True)
+
+
+def test_a_second_process_in_the_same_folder_is_refused_even_with_fresh(tmp_path: Path) -> None:
     """Else ``--fresh``, typed in the wrong terminal, would remove a running peer's files."""
     one = folder(tmp_path)
     one.claim(fresh=False)
-    code = ("import sys; from pathlib import Path; from p2pser.config import Config; "
-            "from p2pser.peer.folder import PeerFolder; from p2pser.graph.spec import load\n"
-            "config = Config().with_settings([f'peer.out={sys.argv[1]}'])\n"
-            "PeerFolder(config, load('ring', peers=4), 1).claim(fresh=True)")
-    second = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert "ConfigError" in second.stderr
-    assert "another process runs this peer" in second.stderr
+    with Forked(partial(claim_fresh, tmp_path)) as second:
+        _, err = second.communicate()
+    assert "ConfigError" in err
+    assert "another process runs this peer" in err
     assert (one.path / "run.json").exists()
     one.release()
-    third = subprocess.run([*python, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert third.returncode == 0, third.stderr
+    with Forked(partial(claim_fresh, tmp_path)) as third:
+        _, err = third.communicate()
+    assert third.returncode == 0, err
 
 
 def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Command, with_environment
 
 from p2pser.peer.launch import free_base_port
 from p2pser.peer.supervisor import Supervisor
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 250.0
 
 
@@ -141,20 +140,16 @@ def test_a_watchdog_of_another_process_is_not_ours(manager: Manager) -> None:
 
 
 def test_a_peer_that_waits_is_ready_and_alive_and_leaves_when_asked(manager: Manager, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-                   "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "900000"}
-    command = [sys.executable, "-m", "p2pser", "peer", "--id", "0", "--peers", "2", "--corpus", "none", "--set",
-               "features.normalise=global", "--set", f"network.base_port={free_base_port(2)}", "--out", str(tmp_path)]
-    with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as peer:
-        try:
-            assert "WATCHDOG=1" not in manager.until("READY=1")
-            assert manager.until("STATUS=peer 0 is waiting for peer 1")
-            manager.told()
-            for _ in range(3):
-                manager.until("WATCHDOG=1")
-            peer.send_signal(signal.SIGTERM)
-            told = [message for message in manager.until("STOPPING=1") if message != "WATCHDOG=1"]
-            assert told[-2:-1] == ["STATUS=peer 0 leaves before the first round; the same command resumes"]
-            assert peer.wait(PATIENCE) == 0
-        finally:
-            peer.kill()
+    variables = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "900000"}
+    with Command("peer", "--id", "0", "--peers", "2", "--corpus", "none", "--set", "features.normalise=global", "--set",
+                 f"network.base_port={free_base_port(2)}", "--out", str(tmp_path),
+                 change=partial(with_environment, variables)) as peer:
+        assert "WATCHDOG=1" not in manager.until("READY=1")
+        assert manager.until("STATUS=peer 0 is waiting for peer 1")
+        manager.told()
+        for _ in range(3):
+            manager.until("WATCHDOG=1")
+        peer.send_signal(signal.SIGTERM)
+        told = [message for message in manager.until("STOPPING=1") if message != "WATCHDOG=1"]
+        assert told[-2:-1] == ["STATUS=peer 0 leaves before the first round; the same command resumes"]
+        assert peer.wait(PATIENCE) == 0

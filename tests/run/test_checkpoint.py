@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
+import resource
+import shutil
+import signal
+import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from commands import Forked
 from torch import Tensor
 
 from p2pser.base.errors import CheckpointError
@@ -248,74 +253,75 @@ def test_what_is_set_aside_is_kept_whole_until_the_run_has_finished(tmp_path: Pa
     check(tmp_path, 10)
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path, python: list[str]) -> None:
+def save_on_a_full_disk(folder: Path) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        checkpoint.save(folder, 10, {"x": torch.zeros(100_000)}, {}, {})
+    except CheckpointError as error:
+        print(error)
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """In a child whose files may not grow beyond 4 KiB."""
     save(tmp_path, 5)
-    program = f"""
-import resource, signal, torch
-from pathlib import Path
-from p2pser.base.errors import CheckpointError
-from p2pser.run import checkpoint
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-try:
-    checkpoint.save(Path({str(tmp_path)!r}), 10, {{"x": torch.zeros(100_000)}}, {{}}, {{}})
-except CheckpointError as error:
-    print(error)
-"""
-    done = subprocess.run([*python, "-c", program], capture_output=True, text=True, check=True)
-    assert "cannot write the checkpoint of round 10" in done.stdout
-    assert done.stdout.count("\n") == 1
+    with Forked(partial(save_on_a_full_disk, tmp_path)) as child:
+        out, err = child.communicate()
+    assert child.returncode == 0, err
+    assert "cannot write the checkpoint of round 10" in out
+    assert out.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["round-000005"]
     check(tmp_path, 5)
 
 
-KILLED = """
-import os, shutil, signal, sys
-from pathlib import Path
-import torch
-from p2pser.run import checkpoint
+ROWS = {round: torch.full((50,), float(round)) for round in (0, 5, 10)}
 
-folder, moments = Path(sys.argv[1]), 0
-rows = {round: torch.full((50,), float(round)) for round in (0, 5, 10)}
 
-def save(folder, round):
-    checkpoint.save(folder, round, {"x": rows[round]}, {(1, 2): {"own": rows[round]}}, {"round": round})
+def save_row(folder: Path, round: int) -> None:
+    checkpoint.save(folder, round, {"x": ROWS[round]}, {(1, 2): {"own": ROWS[round]}}, {"round": round})
 
-def dies(folder, moment):
+
+def dies(folder: Path, moment: int) -> bool:
+    """Save and prune in a child that is killed before so many file operations; return whether it was."""
     child = os.fork()
     if child:
         return os.WIFSIGNALED(os.waitpid(child, 0)[1])
     left = moment
-    def count(event, arguments):
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
         touches = event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree")
         if touches and str(arguments[0]).startswith(str(folder)):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+
     sys.addaudithook(count)
     try:
-        save(folder, 5)
-        save(folder, 10)
+        save_row(folder, 5)
+        save_row(folder, 10)
         checkpoint.prune(folder, 2)
     finally:
         os._exit(0)
 
-for round in (0, 5):
-    save(folder / "template", round)
-while True:
-    shutil.copytree(folder / "template", folder / f"run-{moments}")
-    if not dies(folder / f"run-{moments}", moments):
-        break
-    moments += 1
-"""
+
+def die_at_every_moment(folder: Path) -> None:
+    for round in (0, 5):
+        save_row(folder / "template", round)
+    moment = 0
+    while True:
+        shutil.copytree(folder / "template", folder / f"run-{moment}")
+        if not dies(folder / f"run-{moment}", moment):
+            return
+        moment += 1
 
 
-def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path, python: list[str]) -> None:
+def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
     """A process saves round 5 again, then round 10, then prunes; it dies before each of its file operations."""
     # Forks, but of a process of its own: this one has threads.
-    subprocess.run([*python, "-c", KILLED, str(tmp_path)], check=True)
+    with Forked(partial(die_at_every_moment, tmp_path)) as child:
+        _, err = child.communicate()
+    assert child.returncode == 0, err
     runs = list(tmp_path.glob("run-*"))
     assert len(runs) > 20
     found = set()

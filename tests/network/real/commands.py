@@ -51,6 +51,25 @@ def _main(arguments: list[str], change: Callable[[], None]) -> None:
     main()
 
 
+def with_environment(values: dict[str, str]) -> None:
+    """Set these variables."""
+    os.environ.update(values)
+
+
+def read_from(file: Path) -> None:
+    """Have a file as standard input."""
+    os.dup2(os.open(file, os.O_RDONLY), 0)
+
+
+def write_in(encoding: str, file: Path) -> None:
+    """Write to a file, and work in its folder, with the streams of a process whose terminal has this encoding."""
+    os.chdir(file.parent)
+    os.environ["PYTHONIOENCODING"] = encoding
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), 1)
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", encoding=encoding, errors="backslashreplace", closefd=False)
+
+
 def hold_rounds(folder: Path) -> None:
     """Stay in a round's local steps while there is a named pipe: reading it ends when its writer closes it.
 
