@@ -21,7 +21,7 @@ from p2pser.simulation.mixer import SimulatedMixer
 
 GRAPHS = {"ring": nx.cycle_graph(8), "torus": nx.convert_node_labels_to_integers(nx.grid_2d_graph(3, 3, periodic=True)),
           "chain": nx.path_graph(6)}
-DIES, RETURNS = 150, 260
+DIES, RETURNS = 40, 100
 NEAR = 1e-8
 
 
