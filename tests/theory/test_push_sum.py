@@ -92,14 +92,14 @@ def test_where_all_send_to_equally_many_it_is_d_psgd(quadratics, kind):
 def test_it_ends_beside_the_optimum_of_the_weighted_sum_by_no_more_than_the_rate_is_large(quadratics, weighting):
     where = topology("random-digraph", 8, seed=2)
     off = {}
-    for lr, rounds in ((0.02, 600), (0.01, 1000)):
+    for lr, rounds in ((0.04, 300), (0.02, 500)):
         problem = quadratics(8, lr=lr)
         state, _ = pushed(where, problem.local, problem.start(), rounds, weighting)
         p = torch.arange(1, 9, dtype=torch.float64)[:, None] if weighting == "clips" else torch.ones(8, 1).double()
         optimum = (p * problem.A * problem.C).sum(0) / (p * problem.A).sum(0)
         off[lr] = float((state.rows["x"] - optimum).norm(dim=1).max())
-    assert off[0.01] <= 0.1
-    assert off[0.01] <= 0.6 * off[0.02]
+    assert off[0.02] <= 0.1
+    assert off[0.02] <= 0.6 * off[0.04]
 
 
 def test_a_death_takes_only_its_own_share_of_the_mass(quadratics):

@@ -67,6 +67,11 @@ def test_unlike_peers_reach_the_optimum(quadratics, tree, weighting):
     optimum = (p * problem.A * problem.C).sum(0) / (p * problem.A).sum(0)
     state = relayed(topology(TREES[tree]), problem.local, problem.start(), 2000, weighting)
     assert float((state.rows["x"] - optimum).abs().max()) <= 1e-8
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_unlike_peers_do_not_reach_it_with_d_psgd(quadratics, tree):
+    problem = quadratics(len(TREES[tree]), lr=0.05)
     plain = run_until(at_rest(), create("d-psgd", {}, Config(), topology(TREES[tree])), State({"x": problem.start()}),
                       problem.local, SimulatedMixer(topology(TREES[tree])), 1500)
     assert float((plain.rows["x"] - problem.optimum).abs().max()) > 1e-3

@@ -139,5 +139,5 @@ def test_a_server_optimizer_that_settles_does_so_where_fedavg_does(quadratics, o
 def test_adaptive_server_optimizers_come_near_where_fedavg_ends(quadratics, optimizer):
     """With a constant rate their normalised steps oscillate by the order of that rate, not more."""
     problem = quadratics(CLIENTS + 1, lr=RATE, steps=5)
-    x = server(method("fedopt", optimizer=optimizer, lr=0.01), problem, 1500, reached=at_rest()).rows["x"][0]
+    x = server(method("fedopt", optimizer=optimizer, lr=0.01), problem, 600, reached=at_rest()).rows["x"][0]
     assert float((x - fixed_point(problem, uniform())).abs().max()) <= 0.05
