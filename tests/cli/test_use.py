@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -132,28 +132,26 @@ def pcm(signal: np.ndarray) -> bytes:
     return (signal * 32767).astype("<i2").tobytes()
 
 
-def test_listening_to_a_pipe_answers_while_it_is_open(model: Path, python: list[str]) -> None:
-    command = [*python, "-m", "p2pser.cli.main", "listen", str(model), "--raw", "--rate", "8000", "--window", "1",
-               "--hop", "0.5", "--json", "--verbose"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listener:
-        assert listener.stdin is not None
-        assert listener.stdout is not None
-        assert listener.stderr is not None
+def test_listening_to_a_pipe_answers_while_it_is_open(model: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDWR), "wb", buffering=0) as source, Command(  # a pipe for writing waits for a reader
+            "listen", str(model), "--raw", "--rate", "8000", "--window", "1", "--hop", "0.5", "--json", "--verbose",
+            change=partial(read_from, pipe)) as listener:
         sound = tone(4.0)[::2]  # at 8 kHz
         answers = []
         for k in range(4):
             # An odd number of bytes: half a sample comes with the next block. What a resampler still holds comes too.
             first, last = (0 if k == 0 else 5101 + 4000 * (k - 1)), 5101 + 4000 * k
-            listener.stdin.write(pcm(sound)[2 * first + (k > 0) : 2 * last + 1])
-            listener.stdin.flush()
+            source.write(pcm(sound)[2 * first + (k > 0) : 2 * last + 1])
             if k > 0:
                 answers.append(json.loads(listener.stdout.readline()))
         silence = np.zeros(8000, np.float32)
-        listener.stdin.write(pcm(silence)[1:])
-        listener.stdin.close()
-        answers += [json.loads(line) for line in listener.stdout]
-        output = listener.stderr.read().decode()
-        assert listener.wait() == 0, output
+        source.write(pcm(silence)[1:])
+        source.close()
+        out, output = listener.communicate()
+        answers += [json.loads(line) for line in out.splitlines()]
+        assert listener.returncode == 0, output
     assert [one["start"] for one in answers] == [0.5 * k for k in range(len(answers))]
     assert len(answers) == 5
     assert answers[0]["label"] in ("anger", "neutral", "sadness")
