@@ -208,14 +208,13 @@ class Schedule:
                 process.interrupt()
         if any(process.stopped for process in living):
             return True
-        since = max(max(process.advanced_at for process in living), self._quiet_since)
         if world.handled > MOST_EVENTS:
             self.violations.append(f"not over after {MOST_EVENTS} events")
             return False
         if world.now - START > LONGEST:
             self.violations.append(f"not over after {LONGEST:g} s")
             return False
-        if world.now - since > QUIET:
+        if world.now - self._quiet_since > QUIET and all(world.now - process.advanced_at > QUIET for process in living):
             if self._rouse():
                 return True
             if self._waits_for_one_that_stays_away(living):
