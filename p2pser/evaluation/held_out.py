@@ -22,6 +22,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from p2pser.evaluation import conformal
 from p2pser.evaluation.calibration import BINS, COLDEST, HOTTEST, probabilities, scaled
@@ -60,18 +61,11 @@ def likelihoods(predictions: Predictions) -> tuple[tuple[str, ...], Whole]:
     (speakers, GRID) [1 / NAT nat].
     """
     raw, rows = np.asarray(predictions.logits, dtype=np.float64), np.arange(len(predictions.targets))
-    each = np.stack([-_log_softmax(raw / math.exp(log))[rows, predictions.targets] for log in GRID], axis=1)
+    each = np.stack([-log_softmax(raw / math.exp(log), axis=1)[rows, predictions.targets] for log in GRID], axis=1)
     names, place = np.unique(predictions.speakers, return_inverse=True)
     total = np.zeros((len(names), len(GRID)))
     np.add.at(total, place, each)
     return tuple(map(str, names)), np.rint(NAT * total).astype(np.int64)
-
-
-def _log_softmax(raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scipy's log_softmax of finite rows, to the last bit, in a fifth of its time for a peer's few clips."""
-    shifted = raw - raw.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def temperature(sums: Whole) -> float:

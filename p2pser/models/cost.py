@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from p2pser.models.rows import Schema
 
@@ -32,37 +32,19 @@ class Cost:
 
 def cost(module: nn.Module, shape: tuple[int, ...]) -> Cost:
     """Return the cost of a network for features of ``shape`` (without the batch)."""
-    was, counter = module.training, _Counter()  # type: ignore[no-untyped-call]
+    was = module.training
     module.eval()
+    kernel = {torch.ops.aten.mkldnn_rnn_layer: _recurrent}
     try:
-        with counter, torch.no_grad():
+        with FlopCounterMode(display=False, custom_mapping=kernel) as counter, torch.no_grad():
             module(torch.zeros(1, *shape))
     finally:
         module.train(was)
-    return Cost(Schema.of(module).size, counter.operations // 2)
+    return Cost(Schema.of(module).size, counter.get_total_flops() // 2)
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations by torch's formulas, two per multiply-add. torch's own counter takes three seconds to import
-    torch._dynamo.
-    """
-
-    operations = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = _recurrent if func.overloadpacket == torch.ops.aten.mkldnn_rnn_layer else flop_registry.get(
-            func.overloadpacket)
-        if formula is not None:
-            self.operations += formula(*args, **(kwargs or {}), out_val=out)
-        return out
-
-
-def _recurrent(inputs: Tensor, from_inputs: Tensor, from_states: Tensor, *_: Any, **__: Any) -> int:
+def _recurrent(inputs: Sequence[int], from_inputs: Sequence[int], from_states: Sequence[int], *_: Any,
+               **__: Any) -> int:
     """Return the operations, two per multiply-add, of the CPU kernel of one direction of a recurrent layer."""
-    steps, clips = inputs.shape[:2]
-    return 2 * steps * clips * (math.prod(from_inputs.shape) + math.prod(from_states.shape))
+    steps, clips = inputs[:2]
+    return 2 * steps * clips * (math.prod(from_inputs) + math.prod(from_states))
