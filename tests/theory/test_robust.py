@@ -36,7 +36,7 @@ class Idle:
 
 def graph_of(kind):
     """Return a graph with 4 sqrt(delta) < g for one hostile peer, and that peer."""
-    graph = {"complete": nx.complete_graph(24), "dense": nx.complement(nx.cycle_graph(40))}[kind]
+    graph = {"complete": nx.complete_graph(24), "dense": nx.complement(nx.cycle_graph(30))}[kind]
     return parse({"graph": {"edges": [list(edge) for edge in graph.edges]}}, "test"), 5
 
 
