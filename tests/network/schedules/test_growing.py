@@ -38,7 +38,7 @@ def grown(algorithm: str) -> tuple[Topology, Topology]:
 @pytest.mark.parametrize("algorithm", algorithms())
 def test_every_algorithm_goes_on_with_one_more_peer(folder: Path, algorithm: str) -> None:
     before, after = grown(algorithm)
-    one = Growing(4, folder, algorithm, before, after, rounds=16)
+    one = Growing(4, folder, algorithm, before, after, rounds=12)
 
     def grow(growing: Growing) -> None:
         growing.give(range(before.size))
