@@ -63,7 +63,7 @@ def test_after_one_diameter_a_row_is_the_mean_of_all_each_as_old_as_its_way(quad
 @pytest.mark.parametrize("tree", TREES)
 def test_unlike_peers_reach_the_optimum(quadratics, tree, weighting):
     size = len(TREES[tree])
-    problem, p = quadratics(size, lr=0.05), share(size, weighting)[:, None]
+    problem, p = quadratics(size, lr=0.1), share(size, weighting)[:, None]
     optimum = (p * problem.A * problem.C).sum(0) / (p * problem.A).sum(0)
     state = relayed(topology(TREES[tree]), problem.local, problem.start(), 2000, weighting)
     assert float((state.rows["x"] - optimum).abs().max()) <= 1e-8
@@ -71,7 +71,7 @@ def test_unlike_peers_reach_the_optimum(quadratics, tree, weighting):
 
 @pytest.mark.parametrize("tree", TREES)
 def test_unlike_peers_do_not_reach_it_with_d_psgd(quadratics, tree):
-    problem = quadratics(len(TREES[tree]), lr=0.05)
+    problem = quadratics(len(TREES[tree]), lr=0.1)
     plain = run_until(at_rest(), create("d-psgd", {}, Config(), topology(TREES[tree])), State({"x": problem.start()}),
                       problem.local, SimulatedMixer(topology(TREES[tree])), 1500)
     assert float((plain.rows["x"] - problem.optimum).abs().max()) > 1e-3
