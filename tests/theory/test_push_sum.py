@@ -42,7 +42,7 @@ def test_all_reach_the_weighted_mean_though_a_third_is_lost_or_late_for_200_exch
     still = quadratics(size, 7, lr=0.0).local  # takes no step: consensus alone
     faults = Faults(loss=0.2, delay=0.1, duplication=0.1, until=200, seed=seed)
     masses = []
-    state, mixer = pushed(where, still, x, 400, weighting, faults,
+    state, mixer = pushed(where, still, x, 300, weighting, faults,
                           lambda round, state: masses.append(state.rows["mass"].clone()))
     lossy = masses[199]
     assert mixer.lost > 100
