@@ -122,6 +122,8 @@ def test_units_of_which_nothing_is_known_do_not_count() -> None:
     matrix = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 3.0]])
     features = np.array([[1.0, 0.0], [0.0, 2.0]], dtype=np.float32)
     assert row_space_scores(matrix, seen, 2, features) == pytest.approx([1.0, 0.1**0.5])  # [0 2 1] . [1 0 1] / sqrt(10)
+    seen[1] = [False, True, False]
+    assert row_space_scores(np.where(seen, 1.0, 0.0), seen, 2, features).tolist() == [0.0, 1.0]  # of [0] and [2]
 
 
 def test_features_are_compared_where_they_are_known() -> None:

@@ -45,7 +45,8 @@ class RowSpace:
 
     def scores(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return for each clip's input [x 1] (n, F + 1) the share of it that lies in the row space, from 0 to 1."""
-        shares: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / np.linalg.norm(inputs, axis=1)
+        lengths = np.maximum(np.linalg.norm(inputs, axis=1), 1e-12)  # a part of an input may be 0
+        shares: NDArray[np.float64] = np.linalg.norm(inputs @ self.basis.T, axis=1) / lengths
         return shares
 
 
