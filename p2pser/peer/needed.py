@@ -48,6 +48,9 @@ class Needed:
         Raises P2PSERError where the time is over, or no lost neighbour can return.
         """
         mixer, roster, before, since = self._mixer, self._mixer.roster, "", 0.0
+        longest = LONGEST * mixer.exchange.round_timeout
+        # A neighbour may be lost and come back again and again without ever training.
+        end = mixer.io.clock() + self._patience + longest
         while self.missing(last):
             now, lost = mixer.io.clock(), self._without(roster.gone)
             reason = lost or self._without(lambda j: not roster.awaited(j))
@@ -57,8 +60,8 @@ class Needed:
             if sentence != before:
                 before, since = sentence, now
                 self._reporter.waiting(sentence)
-            limit = (1 if reason is None else LONGEST) * mixer.exchange.round_timeout
-            until = since + (self._patience if lost else limit)
+            limit = mixer.exchange.round_timeout if reason is None else longest
+            until = min(since + (self._patience if lost else limit), end)
             if reason is None and now >= until:
                 return  # they take the model at the end
             if now >= until or self._without(lambda j: roster.state(j) in NEVER_BACK) is not None:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from p2pser.base.errors import ProtocolError
-from p2pser.wire.messages import Header, Kind, Progress, decode, encode
+from p2pser.wire.messages import Header, Kind, Phase, Progress, decode, encode
 
 Change = Callable[[int, bytes], tuple[bytes, ...]]
 """(receiver, frame) -> the frames that leave in its place."""
@@ -91,8 +91,7 @@ class Lies:
         yield encode(header._replace(progress=Progress(there.round + 10**6, 0, there.phase, 0)), payload)
 
     def _finish(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
-        yield encode(header._replace(progress=Progress(header.progress.round, 0, max(type(header.progress.phase)), 0)),
-                     payload)
+        yield encode(header._replace(progress=Progress(header.progress.round, 0, max(Phase), 0)), payload)
 
     def _resize(self, header: Header, payload: bytes, frame: bytes) -> Iterator[bytes]:
         yield encode(header._replace(size=self._draw.choice((0, 1, header.size + 1, 2**40))), payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from p2pser.gossip.secrets import NONCE
 from p2pser.run.setup import STATISTICS
 from p2pser.wire.messages import Header, Kind, decode, encode
+from schedules.lies import KINDS, Lies
 from schedules.schedule import ROUND_TIMEOUT, Schedule
 
 LIAR = 1
@@ -119,3 +121,18 @@ def test_one_that_answers_just_in_time_is_named_with_its_share_and_the_run_goes_
     told = {who: what[0] for _, who, says, *what in one.world.trace if says == "says" and " slow: " in str(what[0])}
     assert {who for who, what in told.items() if f"finds peer {LIAR} at " in what} == {0, 2}
     assert all(": 9" in what for what in told.values())
+
+
+def test_every_kind_of_lie_changes_what_is_sent(folder: Path) -> None:
+    sent: list[bytes] = []
+
+    def heard(receiver: int, frame: bytes) -> tuple[bytes, ...]:
+        sent.append(frame)
+        return (frame,)
+
+    whole = Schedule(5, folder, "dfedavg", "ring", faults=False)
+    whole.network.mutate[LIAR] = heard
+    assert not whole.run().violations
+    for kind in KINDS:
+        lies = Lies(kind, random.Random(3), 1.0)
+        assert [told for frame in sent for told in lies(0, frame)] != sent, kind

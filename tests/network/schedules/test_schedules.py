@@ -61,7 +61,7 @@ def test_schedules_that_broke_once(folder: Path, seed: int) -> None:
     assert not Schedule(seed, folder).run().violations
 
 
-@pytest.mark.parametrize("seed", [300075, 300107])
+@pytest.mark.parametrize("seed", [300075, 300107, 411663])
 def test_schedules_with_a_liar_that_broke_once(folder: Path, seed: int) -> None:
     assert not Schedule(seed, folder, hostile=True).run().violations
 
