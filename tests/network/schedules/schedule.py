@@ -227,13 +227,21 @@ class Schedule:
 
     def _waits_for_one_that_stays_away(self, living: list[Process]) -> bool:
         """Whether peers wait, as they were told to, for a hostile peer that has not said a HELLO that fits, or for one
-        that has ended with an error and is not started again.
+        that has ended with an error and is not started again, or for such a hub in training.
         """
         away = {self.liar, *(i for i, machine in self.machines.items() if machine.process is None and machine.past
                              and machine.past[-1].ended is not None and machine.past[-1].ended[0] == "error")}
-        return self.patient and any(
-            process.mixer is not None and process.io.progress.phase is Phase.START
-            and not away.isdisjoint(process.mixer.roster.missing()) for process in living)
+        hub = self.topology.hub
+
+        def waits(process: Process) -> bool:
+            if process.mixer is None:
+                return False
+            roster = process.mixer.roster
+            if process.io.progress.phase is Phase.START:
+                return not away.isdisjoint(roster.missing())
+            return hub is not None and hub in away and process.machine.id != hub and not roster.awaited(hub)
+
+        return self.patient and any(map(waits, living))
 
     def _serves(self, process: Process) -> bool:
         """Whether a process only serves its model, until it is told to leave."""
