@@ -86,7 +86,7 @@ class Wire:
             return
         if at.round == STATISTICS and not isinstance(body, Tensor):
             self.sums[edge] = bytes(body)
-        if at.round >= 0 and self._kept(at.round) and (part := self.fragment(edge, at.round * self.slots)) is not None:
+        if at.round in self.rounds and (part := self.fragment(edge, at.round * self.slots)) is not None:
             _, sent = read_part(message, at.round * self.slots, self.initial[part])
             self.fragments.setdefault(at.round, {})[edge] = part, sent
             return
@@ -134,7 +134,7 @@ class Wire:
     @property
     def unreadable(self) -> bool:
         """Whether the rounds' messages are of a form that no attack here reads."""
-        return self.unread and not self.rows
+        return self.unread and not self.rows and not self.fragments
 
     def sums_of(self, peer: int, observers: Sequence[int], size: int) -> NDArray[np.float64] | None:
         """Return the row of sums, (size,) float64, that a peer sent first; None where no observer got one."""

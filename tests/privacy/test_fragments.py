@@ -47,6 +47,13 @@ def test_fragments_for_many_neighbours_hide_labels_and_no_recording(made_up: Mak
     assert of(found, "labels", "last layer's bias", "correlation").value < 0.6  # of whole rows above .8
 
 
+def test_the_last_round_is_followed_by_messages_that_are_no_fragments(made_up: Make) -> None:
+    config, federation = made_up(peers=6, normalise="none", **{"gossip.algorithm": "mosaic"})
+    found = audit(config, load("ring", 6, 0), federation, rounds=(config.training.rounds,))
+    assert [each.targets for each in found.findings if (each.about, each.attack, each.measure) ==
+            ("membership", "row space", "AUC")] == [6]
+
+
 # ---- what observers know ------------------------------------------------------------------------------------
 
 ROWS = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [9.0, 8.0, 7.0, 6.0, 5.0]])
