@@ -205,9 +205,7 @@ def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor
 
 def add_flow_(row: Tensor, own: Tensor, value: Tensor, weight: float) -> None:
     """Add weight (value - own), of two rows (D,), to a row (D,) in place and in its dtype, without a further row."""
-    whole = row.numel() <= BLOCK
-    parts = ((row, own, value),) if whole else zip(*(torch.split(each, BLOCK) for each in (row, own, value)))
-    for part, its_own, its_value in parts:
+    for part, its_own, its_value in zip(*(torch.split(each, BLOCK) for each in (row, own, value))):
         part.add_(its_value.to(row.dtype) - its_own.to(row.dtype), alpha=weight)
 
 
