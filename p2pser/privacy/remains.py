@@ -126,7 +126,7 @@ class Remains:
         others = "" if self.others is None else \
             f"; {counted(self.others.speakers, 'other speaker')} of this peer, who stay: {self.others}"
         each = f"; each stranger against the others: {min(self.each):.2f} to {max(self.each):.2f}" if self.each else ""
-        return (f"{self.of}: by their loss, {counted(self.speaker.clips, 'clip')} of the speaker are told from "
+        return (f"{self.of}: its loss distinguishes {counted(self.speaker.clips, 'clip')} of the speaker from "
                 f"{counted(self.stranger_clips, 'clip')} of {counted(self.strangers, 'stranger')} with AUC "
                 f"{self.speaker} (0.50: no more is known than of a stranger; limit {self.limit:.2f}: {self.verdict})"
                 f"{others}{each}")

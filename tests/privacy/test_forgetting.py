@@ -150,7 +150,7 @@ def test_the_first_figures_stand_beside_later_ones(config: Config, monkeypatch: 
     assert last["before"] == {"time": first["time"], "measured": first["measured"]}
     now, before = last["remains"][-3:-1]
     assert now == (
-        "the model: by their loss, 7 clips of the speaker are told from 30 clips of 2 strangers with AUC 0.52 "
+        "the model: its loss distinguishes 7 clips of the speaker from 30 clips of 2 strangers with AUC 0.52 "
         "[0.42, 0.57] (0.50: no more is known than of a stranger; limit 0.55: EXCEEDED); 3 other speakers of this "
         "peer, who stay: 0.81 [0.75, 0.90]; each stranger against the others: 0.40 to 0.60")
     assert before == (f"before, by the receipt of {first['time']}: 0.83 [0.73, 0.88], the others 0.81 [0.75, 0.90] "

@@ -61,17 +61,17 @@ def test_a_figure_and_its_interval() -> None:
 
 
 def test_a_speaker_is_beyond_the_limit_where_no_stranger_reaches() -> None:
-    speaker, nobody = of([0.3] * 10, [0] * 10, "a" * 10), of([], [], "")
+    speaker, none = of([0.3] * 10, [0] * 10, "a" * 10), of([], [], "")
     alike = of([0.4, 0.5] * 10, [0] * 20, "xy" * 10)
-    found = compare("the model", speaker, nobody, alike, 0.55)
+    found = compare("the model", speaker, none, alike, 0.55)
     assert (found.speaker.auc, found.others, found.strangers, found.stranger_clips) == (1.0, None, 2, 20)
     assert found.each == (1.0, 0.0)  # x against y, and y against x
-    assert found.verdict == "unclear"  # a stranger is told from the other as well
+    assert found.verdict == "unclear"  # the model distinguishes a stranger from the other as well
     alike = of([0.4, 0.5, 0.5, 0.4] * 5, [0] * 20, "xxyy" * 5)
     found = compare("the model", speaker, of([0.3], [0], "b"), alike, 0.55)
     assert (found.each, found.verdict) == ((0.5, 0.5), "EXCEEDED")
     assert remains.Remains.read(found.to_dict()) == found
-    found = compare("the model", speaker, nobody, of([0.4] * 9, [0] * 9, "x" * 9), 0.55)
+    found = compare("the model", speaker, none, of([0.4] * 9, [0] * 9, "x" * 9), 0.55)
     assert (found.speaker.low, found.each, found.verdict) == (1.0, (), "unclear")  # one stranger may differ from all
 
 
