@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.errors import CorpusError, P2PSERError, nearest
 from p2pser.base.paths import expanded
 from p2pser.base.registries import CORPORA
 from p2pser.corpora import folder
@@ -79,7 +80,21 @@ def load(name: str, data: Path | str | None, *, seed: int = 0) -> Corpus:
 def _load(name: str, data: Path, variant: str) -> Corpus:
     if name == "manifest":
         return read_manifest(data / "manifest.csv" if data.is_dir() else data)
-    return folder.load(data) if name == "folder" else adapter(name).load(data, variant)
+    return folder.load(data) if name == "folder" else _adapted(name, data, variant)
+
+
+def _adapted(name: str, data: Path, variant: str) -> Corpus:
+    """Return what an adapter loads. Raises CorpusError where it fails: it may be a plug-in's."""
+    try:
+        corpus = adapter(name).load(data, variant)
+        if not isinstance(corpus, Corpus):
+            raise TypeError(f"load returned {type(corpus).__name__}, not a Corpus")
+    except (P2PSERError, OSError):
+        raise
+    except Exception as error:  # the code of a plug-in may raise anything
+        raise CorpusError(f"the corpus {name} at {data} cannot be read by its adapter ({type(error).__name__}: "
+                          f"{error})") from error
+    return corpus
 
 
 def _name_and_variant(name: str) -> tuple[str, str]:
@@ -104,9 +119,18 @@ def counts(data: Path) -> tuple[dict[str, int], int]:
     Raises CorpusError where the folder is missing or holds no recording.
     """
     files = recordings(data)
-    matching = {name: sum(map(kind().matches, files)) for name, kind in CORPORA.items()}
+    matching = {name: _matching(name, kind(), files) for name, kind in CORPORA.items()}
     ranked = sorted((name for name in matching if matching[name]), key=lambda name: -matching[name])
     return {name: matching[name] for name in ranked}, len(files)
+
+
+def _matching(name: str, reader: Adapter, files: Sequence[Path]) -> int:
+    try:
+        return sum(map(reader.matches, files))
+    except Exception as error:  # the code of a plug-in may raise anything
+        warnings.warn(f"the corpus {name} cannot tell its recordings and is left out ({type(error).__name__}: {error})",
+                      stacklevel=3)
+        return 0
 
 
 def noticed(matching: Mapping[str, int], files: int) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import networkx as nx
 
 from p2pser.base import seeding
-from p2pser.base.errors import TopologyError, nearest
+from p2pser.base.errors import P2PSERError, TopologyError, nearest
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.graph.kind import MAX_PEERS, GraphKind, registered
 
@@ -41,9 +41,23 @@ def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
     known = registered(GRAPHS, kind)
     peers, shape = fitting(known, peers, parameters)
     if not known.random:
-        return checked(known.make(peers, **shape), f"graph kind {kind!r}")
+        return checked(_made(known, peers, **shape), f"graph kind {kind!r}")
     seed = parameters.get("seed", 0)
-    return _drawn(kind, lambda draw: known.make(peers, **shape, seed=draw), seed)
+    return _drawn(kind, lambda draw: _made(known, peers, **shape, seed=draw), seed)
+
+
+def _made(kind: GraphKind, peers: int, **parameters: Any) -> nx.Graph:
+    """Return what the function of a kind returns. Raises TopologyError where it fails or has another size."""
+    try:
+        graph = kind.make(peers, **parameters)
+    except P2PSERError:
+        raise
+    except Exception as error:  # the code of a plug-in may raise anything
+        raise TopologyError(f"graph kind {kind.name!r} makes no graph of {peers} peers ({type(error).__name__}: "
+                            f"{error})") from error
+    if isinstance(graph, nx.Graph) and graph.number_of_nodes() != peers:
+        raise TopologyError(f"graph kind {kind.name!r} makes a graph of {graph.number_of_nodes()} peers, not {peers}")
+    return graph
 
 
 def fitting(kind: GraphKind, peers: int | None, parameters: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -221,7 +235,7 @@ def checked(graph: nx.Graph, where: str) -> nx.Graph:
     if size > MAX_PEERS:
         raise TopologyError(f"{where} has {size} peers; at most {MAX_PEERS} are possible")
     numbered = set(graph) == set(range(size)) and not any(isinstance(node, bool) for node in graph)
-    number = {node: node if numbered else place for place, node in enumerate(graph)}
+    number = {node: int(node) if numbered else place for place, node in enumerate(graph)}
     clean = nx.DiGraph() if graph.is_directed() else nx.Graph()
     clean.add_nodes_from(range(size))
     for node, place in nx.get_node_attributes(graph, "pos").items():

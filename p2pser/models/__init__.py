@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from p2pser.base import seeding
-from p2pser.base.errors import ModelError
+from p2pser.base.errors import ModelError, P2PSERError
 from p2pser.base.registries import FAMILIES
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.models import widths
@@ -74,7 +74,7 @@ def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.
     Raises
     ------
     ModelError : for an unknown family (naming the nearest), for a shape that the family does not take, for several
-        widths, and for a width below 1 where the family has one width only.
+        widths, for a width below 1 where the family has one width only, and where the family builds no network.
     """
     chosen, shape = family(settings), tuple(shape)
     if classes < 2:
@@ -85,7 +85,47 @@ def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.
     if len(shape) != dimensions:
         raise ModelError(f"model {settings.name!r} takes {features}, not features of shape {shape}; set "
                          + instead.format(kind=chosen.defaults.get("features.kind", "logmel")))
-    return chosen.build(settings, shape, classes)
+    try:
+        return _network(chosen.build(settings, shape, classes))
+    except P2PSERError:
+        raise
+    except Exception as error:  # the code of a plug-in may raise anything
+        raise ModelError(f"the model family {settings.name!r} builds no network for features of shape {shape} and "
+                         f"{classes} outputs ({type(error).__name__}: {error})") from error
+
+
+def _network(built: object) -> nn.Module:
+    from torch import nn
+
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"its build returned {type(built).__name__}, not a torch module")
+    if any(map(nn.parameter.is_lazy, built.parameters())):
+        raise TypeError("a lazy layer has no size yet: give its number of inputs")
+    return built
+
+
+def require_usable(module: nn.Module, settings: ModelSettings, shape: tuple[int, ...], outputs: int) -> None:
+    """Raise ModelError where the network of a family has nothing to train, or does not map features (1, *shape) to
+    scores (1, outputs): mistakes of a plug-in that training would hide, or not explain.
+    """
+    import torch
+
+    name, by_gradient = settings.name, not family(settings).boosts
+    if not any(parameter.numel() and (parameter.requires_grad or not by_gradient) for parameter in module.parameters()):
+        raise ModelError(f"the network of the model family {name!r} has no parameters to train")
+    was = module.training
+    try:
+        with torch.no_grad():
+            scores = module.eval()(torch.zeros(1, *shape))
+    except Exception as error:
+        raise ModelError(f"the network of the model family {name!r} does not take features of shape {(1, *shape)} "
+                         f"({type(error).__name__}: {error})") from error
+    finally:
+        module.train(was)
+    if not isinstance(scores, torch.Tensor) or scores.shape != (1, outputs) or not scores.is_floating_point():
+        told = f"{scores.dtype} {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ModelError(f"the network of the model family {name!r} returns {told} for one clip, not float32 "
+                         f"scores {(1, outputs)}")
 
 
 def initialise(module: nn.Module, seed: int) -> None:

@@ -48,10 +48,11 @@ def nest(settings: ModelSettings, shape: tuple[int, ...], outputs: int, seed: in
 
     Raises
     ------
-    ModelError : as ``models.sketch``, and where a network is not inside the whole one.
+    ModelError : as ``models.sketch`` and ``models.require_usable``, and where a network is not inside the whole one.
     """
     whole = models.build(of_width(settings, 1.0), shape, outputs, seed)
     schema = Schema.of(whole)
+    models.require_usable(whole, settings, shape, outputs)
     start = begin(schema.flatten(whole))
     networks = {1.0: Nested(whole, schema, torch.ones(schema.size, dtype=torch.bool), start)}
     for width in sorted(set(widths) - {1.0}):

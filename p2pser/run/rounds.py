@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from torch import Tensor
+
+from p2pser.base.errors import ConfigError
 from p2pser.gossip.algorithm import Algorithm, Local, State
 from p2pser.gossip.mixer import Breaks, Mixer
 
@@ -47,13 +50,32 @@ class LockStep:
             if (instead := before_round(round, state)) is not None:
                 round = instead
                 continue
-            state = algorithm.round(state, local, mixer, round)
+            form = _form(state.rows["x"])
+            state = _whole(algorithm, algorithm.round(state, local, mixer, round), form)
             after_round(round, state)
             round = max(round + 1, self._next_round(round))
         return state
 
     def close(self) -> None:
         """Do nothing: no exchange is open after the last round."""
+
+
+def _form(x: object) -> str:
+    """Return type and shape of a tensor: ``torch.float32 (4, 9610)``."""
+    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+
+
+def _whole(algorithm: Algorithm, state: object, form: str) -> State:
+    """Return the state that a round returned. Raises ConfigError where the round, which may be a plug-in's, returned
+    none, or parameters of another form than they had before it.
+    """
+    name = type(algorithm).__name__
+    if not isinstance(state, State):
+        raise ConfigError(f"the round of the algorithm {name} returned {type(state).__name__}, not the state: "
+                          "end it with 'return state'")
+    if (left := _form(state.rows.get("x"))) != form:
+        raise ConfigError(f"the round of the algorithm {name} left {left} in rows['x'], not {form}")
+    return state
 
 
 def begin_edges_anew(algorithm: Algorithm, state: State, mixer: Mixer) -> None:

@@ -73,7 +73,8 @@ def test_compressed_the_rows_tend_linearly_to_the_sum_of_the_mean_changes(tree, 
 def test_of_a_row_of_a_speech_model_it_sends_a_two_hundredth(quadratics):
     ring, size = load("ring", peers=6), 44_740
     mixer = SimulatedMixer(ring)
-    run(create("sparse-loco", {}, Config(), ring), State({"x": torch.zeros(6, size)}), Given(6, size, 1), mixer, 1)
+    run(create("sparse-loco", {}, Config(), ring), State({"x": torch.zeros(6, size, dtype=torch.float64)}),
+        Given(6, size, 1), mixer, 1)
     assert max(mixer.bytes_sent.tolist()) < 2 * 4 * size / 200
 
 
