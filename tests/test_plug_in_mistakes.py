@@ -15,10 +15,13 @@ import pytest
 from torch import Tensor, nn
 
 import p2pser
-from p2pser.base.registries import ALGORITHMS, CORPORA, FAMILIES, GRAPHS
+from p2pser.base.registries import ALGORITHMS, CORPORA, FAMILIES, GRAPHS, SCHEDULES
 from p2pser.base.registry import Registry
 from p2pser.corpora.loading import load, recognise
 from p2pser.corpora.manifest import Clip
+from p2pser.graph.mixing import by_hand
+from p2pser.graph.schedule import Computed
+from p2pser.graph.sparse import Sparse
 
 INPUTS, CLASSES = 6, 3
 
@@ -135,6 +138,42 @@ def test_a_graph_whose_nodes_are_other_numbers(number: Callable[[int], Any], tmp
         graph = p2pser.topology(tmp_path / "other.yaml").graph
     assert {type(end) for edge in graph.edges for end in edge} == {int}
     assert sorted(graph.edges) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+def pair(t: int, there: float, back: float, size: int = 4) -> Sparse:
+    """Return W of an exchange between peer 0 and one other in turn."""
+    return by_hand(size, [(0, t + 1, there), (t + 1, 0, back)])
+
+
+@pytest.mark.parametrize(("period", "matrix", "says"), [
+    (0, lambda t: pair(t, 0.5, 0.5), "its period is 0, not a whole number from 1, or None"),
+    (3, lambda t: pair(t, 0.5, 0.25), "doubly stochastic, and W of exchange 0 is row stochastic only"),
+    (3, lambda t: pair(t, 0.5 if t < 2 else 0.7, 0.5), "and W of exchange 2 is row stochastic only"),
+    (3, lambda t: pair(t, -0.5, -0.5), "W of exchange 0 must hold 4 by 4 weights, none below 0"),
+    (3, lambda t: pair(t, 1.5, 1.5), "W of exchange 0 must hold 4 by 4 weights, none below 0"),
+    (3, lambda t: pair(t, np.nan, np.nan), "W of exchange 0 must hold 4 by 4 weights, none below 0"),
+    (3, lambda t: pair(t, 0.5, 0.5, size=5), "W of exchange 0 must hold 4 by 4 weights, none below 0"),
+    (3, lambda t: by_hand(4, [(k, (k + 1) % 4, 0.5) for k in range(4)]), "it says that it is not directed"),
+    (3, fail, "KeyError: 'weights'"),
+])
+def test_a_schedule(period: int, matrix: Callable[[int], Any], says: str, tmp_path: Path) -> None:
+    with registered(SCHEDULES, "wrong"):
+        @p2pser.register_schedule("wrong")
+        @dataclass(frozen=True)
+        class Wrong(Computed):
+            """A schedule with a mistake."""
+
+            @property
+            def period(self) -> int:
+                return period
+
+            def compute(self, t: int) -> Any:
+                return matrix(t)
+
+        (tmp_path / "wrong.yaml").write_text("graph: {kind: wrong, peers: 4}\n")
+        with pytest.raises(p2pser.Error, match=re.escape(says)) as raised:
+            p2pser.topology(tmp_path / "wrong.yaml")
+    assert "schedule 'wrong' cannot be used with 4 peers: " in str(raised.value)
 
 
 class Named(p2pser.NamedClips):

@@ -8,12 +8,12 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from p2pser.base.errors import TopologyError, nearest
+from p2pser.base.errors import P2PSERError, TopologyError, nearest
 from p2pser.base.registries import SCHEDULES
 from p2pser.graph import graphs, mixing, spectral
 from p2pser.graph.file_format import GraphForm, HandWeights
 from p2pser.graph.kind import MAX_PEERS, registered
-from p2pser.graph.schedule import Schedule, Static
+from p2pser.graph.schedule import Schedule, Static, require_true
 
 WAYS = ("kind", "edges", "graphml")
 
@@ -78,7 +78,15 @@ def build_schedule(kind: str, peers: int | None = None, **parameters: Any) -> Sc
     """
     known = registered(SCHEDULES, kind)
     size, shape = graphs.fitting(known, peers, parameters)
-    schedule: Schedule = known.make(size, **shape, **({"seed": parameters.get("seed", 0)} if known.random else {}))
+    seed = {"seed": parameters.get("seed", 0)} if known.random else {}
+    if SCHEDULES.origin(kind).builtin:
+        return known.make(size, **shape, **seed)  # type: ignore[no-any-return]
+    try:
+        schedule: Schedule = known.make(size, **shape, **seed)
+        require_true(schedule, size)
+    except Exception as error:  # the code of a plug-in may raise anything
+        reason = str(error) if isinstance(error, (P2PSERError, ValueError)) else f"{type(error).__name__}: {error}"
+        raise TopologyError(f"schedule {kind!r} cannot be used with {size} peers: {reason}") from error
     return schedule
 
 

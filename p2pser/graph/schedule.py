@@ -83,6 +83,32 @@ def stochastic_of(matrices: Iterable[Sparse], where: str) -> Stochastic:
     return "doubly" if rows and columns else "row" if rows else "column"
 
 
+CHECKED = 32
+"""The most exchanges whose matrices are checked of a schedule of another package."""
+
+
+def require_true(schedule: Schedule, size: int) -> None:
+    """Raise ValueError where a schedule has not ``size`` peers, or its first matrices are not what it says that they
+    are: a mean would get lost in silence.
+    """
+    if schedule.size != size:
+        raise ValueError(f"it has {schedule.size} peers")
+    period = schedule.period
+    if period is not None and (not isinstance(period, int) or period < 1):
+        raise ValueError(f"its period is {period!r}, not a whole number from 1, or None")
+    for t in range(min(period or CHECKED, CHECKED)):
+        W = entries_of(schedule, t)
+        weights = np.concatenate([W.weight, W.own])
+        if W.size != size or not np.isfinite(weights).all() or weights.min() < -_ROUNDING:
+            raise ValueError(f"W of exchange {t} must hold {size} by {size} weights, none below 0")
+        found = stochastic_of([W], f"exchange {t}")
+        if found not in ("doubly", schedule.stochastic):
+            raise ValueError(f"it says that it is {schedule.stochastic} stochastic, and W of exchange {t} is {found} "
+                             "stochastic only")
+        if is_directed(W) and not schedule.directed:
+            raise ValueError(f"it says that it is not directed, and W of exchange {t} is")
+
+
 def _all_one(sums: np.ndarray) -> bool:
     return bool(np.allclose(sums, 1.0, rtol=0, atol=_ROUNDING))
 
