@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
@@ -101,7 +103,12 @@ def _run(process: Peer, lines: Lines, as_json: bool) -> NoReturn:
         raise click.exceptions.Exit(error.exit_code) from None
     process.supervisor.ready()  # not yet reported where the run had finished before
     process.supervisor.stopping()
-    _print(ending, as_json)
+    try:
+        _print(ending, as_json)
+    except OSError as error:  # no reader, or a full disk: the exit code is the run's all the same
+        lines.say(f"the outcome cannot be printed: {error.strerror}")
+        with open(os.devnull, "wb") as nothing:  # Python writes the rest at its exit
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
     lines.say(f"results: {ending.summary['out']}")
     if ending.finished:
         model = quote(str(ending.summary["model"]))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -45,13 +48,13 @@ class Terminal:
         self.running: list[Command] = []
         self.port = free_base_port(3)
         """The first peer's; the third one is free for its metrics."""
-        self._call = ["peer", "--topology", "chain", "--peers", "2", "--data", str(clips), "--out", str(out),
+        self.call = ["peer", "--topology", "chain", "--peers", "2", "--data", str(clips), "--out", str(out),
                       "--rounds", "2", "--set", "model.hidden=[4]", "--set", "network.serve_after=0.5",
                       "--set", f"network.base_port={self.port}"]
         self.out = out
 
     def start(self, me: int, *more: str) -> Command:
-        one = Command(*self._call, "--id", str(me), *more)
+        one = Command(*self.call, "--id", str(me), *more)
         self.running.append(one)
         return one
 
@@ -153,8 +156,15 @@ def test_a_run_without_a_declared_peer_ends_with_exit_code_3(terminal: Terminal)
     assert (summary["agreed"], summary["took_part"], summary["peers"], summary["peers_dead"]) == (2, 2, 3, [2])
     card = json.loads((terminal.out / "run" / "peer-1" / "model" / "card.json").read_text(encoding="utf-8"))
     assert (card["training"]["agreed"], card["training"]["peers"]) == (2, 3)
-    again = terminal.start(0, "--peers", "3")
-    assert again.wait(timeout=PATIENCE) == 3
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "wb") as full, os.fdopen(writer, "wb") as unread:  # the outcome cannot be printed
+        for output in (full, unread):
+            again = subprocess.run([sys.executable, "-m", "p2pser", *terminal.call, "--id", "0", "--peers", "3"],
+                                   stdout=output, stderr=subprocess.PIPE, timeout=PATIENCE, check=False, text=True)
+            assert again.returncode == 3, again.stderr
+            assert "results: " in again.stderr
+            assert "Traceback" not in again.stderr
 
 
 def test_check_says_that_nobody_answers(terminal: Terminal) -> None:
