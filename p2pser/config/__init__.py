@@ -109,7 +109,7 @@ class Config(Section):
             if not equals:
                 raise ConfigError(f"--set {setting!r}: write it as section.field=value")
             _assign(tree, path.strip(), read_yaml(text, f"the value of --set {setting}", ConfigError))
-        return parse(tree, "--set")
+        return parse(tree, "settings")
 
 
 def _shared_fields(section: BaseModel, prefix: str) -> Iterable[tuple[str, Any]]:
