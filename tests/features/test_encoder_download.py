@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Forked
-from tiny_encoders import print_identity
 
 pytest.importorskip("huggingface_hub", reason="the ssl extra is not installed")
 
@@ -24,6 +23,16 @@ FILES = {"config.json": json.dumps({"num_hidden_layers": 2, "hidden_size": 16}).
          "preprocessor_config.json": json.dumps({"sampling_rate": 16000}).encode(),
          "model.safetensors": bytes(range(256)) * (24 << 12), "README.md": b"not needed"}
 """The weights are 24 MiB: the client writes, and resumes, by pieces of 10 MiB."""
+CODE = """
+import sys
+from p2pser.base.errors import P2PSERError
+from p2pser.features import encoders
+try:
+    print(encoders.identity(encoders.folder(sys.argv[1], None)))
+except P2PSERError as error:
+    print("error:", error)
+"""
+"""A new interpreter: the hub's client reads these variables when it is imported, and a forkserver may have done so."""
 
 
 class Hub:
@@ -96,12 +105,10 @@ def hub() -> Iterator[Hub]:
 
 def found(hub: Hub, home: Path, name: str = NAME) -> str:
     """Return the identity of the encoder as another process computes it, or its error."""
-    with Forked(partial(print_identity, name, {
-            "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
-            "PATH": "", "P2PSER_CACHE": str(home / "cache"), "NO_PROXY": "127.0.0.1"})) as process:
-        out, err = process.communicate()
-    assert process.returncode == 0, err
-    return out.strip()
+    run = subprocess.run([sys.executable, "-c", CODE, name], capture_output=True, text=True, check=True, env={
+        "HF_ENDPOINT": hub.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1", "HOME": str(home),
+        "PATH": "", "P2PSER_CACHE": str(home / "cache"), "NO_PROXY": "127.0.0.1"})
+    return run.stdout.strip()
 
 
 def copied(folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +61,3 @@ def save_text(where: Path, seed: int = 0, family: str = "bert") -> Path:
     transformers.PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="[PAD]", unk_token="[UNK]",
                                          cls_token="[CLS]", sep_token="[SEP]").save_pretrained(where)
     return where
-
-
-def print_identity(name: str, variables: dict[str, str]) -> None:
-    """Print the identity of an encoder, or why there is none, with these environment variables alone."""
-    os.environ.clear()
-    os.environ.update(variables)
-    from p2pser.base.errors import P2PSERError
-    from p2pser.features import encoders
-
-    try:
-        print(encoders.identity(encoders.folder(name, None)))
-    except P2PSERError as error:
-        print("error:", error)
