@@ -190,12 +190,16 @@ class Exchange:
         return None
 
     def progress(self, sender: int, progress: Progress, now: float) -> bool:
-        """Note a neighbour's progress; True where it is new."""
+        """Note a neighbour's progress; True where it is new.
+
+        The progress of a neighbour that is past the step we wait for does not prolong the wait: its message of that
+        step was sent before, or never.
+        """
         known = self._progress.get(sender)
         # A chunk carries the progress at the time when its row was posted, which may be older than the known one.
         if known is not None and progress <= known[0]:
             return False
-        self._progress[sender] = (progress, now)
+        self._progress[sender] = (progress, known[1] if known is not None and self._is_past(known[0]) else now)
         return True
 
     def void(self, sender: int, step: Step) -> None:
@@ -336,6 +340,11 @@ class Exchange:
         if self._read is None or not self._roster.awaited(j) or self._stopped(j, now):
             return False
         return j not in self._progress or self._progress[j][0][:2] <= self._read
+
+    def _is_past(self, progress: Progress) -> bool:
+        """Whether a neighbour with this progress is past the step of training that we wait for."""
+        at = self._waiting_since[0]
+        return at is not None and at == self._step and _of_training(at) and progress[:2] > at
 
     def _beyond(self, j: int, step: Step) -> bool:
         """Whether a source has gone on without us: if it waits for our messages, it is at most one exchange ahead."""

@@ -42,6 +42,33 @@ def test_at_its_deadline_a_wait_ends_whatever_the_last_bit_of_a_sum_is(began: fl
     assert exchange.finish(due) is not None
 
 
+@pytest.mark.parametrize("beyond", [Progress(0, 1, Phase.EXCHANGE, 0), Progress(1, 0, Phase.TRAIN, 0)], ids=str)
+def test_the_progress_of_one_past_the_step_does_not_prolong_the_wait_for_its_message(beyond: Progress) -> None:
+    exchange = waiting_exchange((1,))
+    assert exchange.finish(0.0) is None
+    exchange.progress(1, beyond, 0.5 * TIMEOUT)
+    for beat in (1, 2, 3):
+        assert exchange.progress(1, beyond._replace(local_step=beat), (0.5 + 0.3 * beat) * TIMEOUT), "it is relayed"
+        assert exchange.finish((0.5 + 0.3 * beat) * TIMEOUT) is None
+    assert exchange.deadline(1.4 * TIMEOUT) == pytest.approx(1.5 * TIMEOUT)
+    outcome = exchange.finish(1.5 * TIMEOUT)
+    assert outcome is not None
+    assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+
+
+def test_before_we_wait_the_progress_of_one_that_is_ahead_counts() -> None:
+    exchange = waiting_exchange((1,))
+    exchange.deliver(1, Step(0, 0), row(3), (), 0.0)
+    assert exchange.finish(0.0) is not None
+    for beat in range(5):  # our local steps of round 1 take long
+        exchange.progress(1, Progress(1, 0, Phase.EXCHANGE, beat), beat * TIMEOUT)
+    exchange.post(Step(1, 0), row(1), {1: 0.25})
+    exchange.begin(Step(1, 0))
+    assert exchange.finish(4.5 * TIMEOUT) is None
+    exchange.progress(1, Progress(1, 0, Phase.EXCHANGE, 5), 4.9 * TIMEOUT)
+    assert exchange.deadline(4.9 * TIMEOUT) == pytest.approx(5.9 * TIMEOUT)
+
+
 def test_one_that_makes_progress_and_sends_nothing_is_given_up_too_until_it_sends() -> None:
     exchange = waiting_exchange((1, 2))
     exchange.deliver(2, Step(0, 0), row(3), (), 0.0)

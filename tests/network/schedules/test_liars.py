@@ -14,7 +14,8 @@ import pytest
 
 from p2pser.gossip.secrets import NONCE
 from p2pser.run.setup import STATISTICS
-from p2pser.wire.messages import Header, Kind, decode, encode
+from p2pser.wire.messages import Header, Kind, Progress, decode, encode
+from schedules.faults import Fault, When
 from schedules.lies import KINDS, Lies
 from schedules.schedule import ROUND_TIMEOUT, Schedule
 
@@ -108,6 +109,42 @@ def test_one_that_tells_each_neighbour_another_nonce_brings_about_no_total_and_e
     assert one.said("this round has no total") == one.honest
     assert one.said("no total of a secure sum has reached them all") == one.honest
     assert not one.said("raise gossip.max_consensus_exchanges")
+
+
+@pytest.mark.parametrize(("topology", "seed", "away"), [
+    ("random-regular", 0, 0.5), ("random-regular", 0, 8.0), ("ring", 0, 8.0), ("exponential", 0, 4.0)])
+def test_beside_one_that_sends_no_rows_nobody_waits_longer_than_for_one_that_stops(
+        folder: Path, topology: str, seed: int, away: float) -> None:
+    """In training the liar answers PINGs and reports progress, as it makes it; peer 2 is killed and comes back."""
+    one = Schedule(seed, folder, "dfedavg", topology, faults=False)
+    one.config = one.config.with_settings(["training.rounds=25", "features.normalise=none"])
+    one.liar, lies = LIAR, []
+    one.network.mutate[LIAR] = lambda receiver, frame: () if lies and _is_row_of_training(frame) else (frame,)
+    for machine in one.machines.values():
+        machine.pace = 0.5
+    begun: dict[int, tuple[object, float]] = {}
+    waits = [0.0]
+
+    def progressed(peer: int, progress: Progress) -> None:
+        at, (before, since) = (one.machines[peer].process, progress.round), begun.get(peer, (None, 0.0))
+        if before != at:
+            if before is not None and before[0] is at[0] and peer != LIAR:
+                waits.append(one.world.now - since)
+            begun[peer] = at, one.world.now
+        plain(peer, progress)
+
+    plain, one._progressed = one._progressed, progressed
+    one.faults = [Fault(When(2.0), "the lie begins", lambda _: lies.append(True)),
+                  Fault(When(12.0), "kill 2", lambda _: (one.kill(2, True), one.start_again(2, away, ""))[1])]
+    one.run()
+    assert not one.violations
+    assert len(waits) > 25 * (len(one.machines) - 2)
+    assert ROUND_TIMEOUT < max(waits) < 1.25 * ROUND_TIMEOUT
+
+
+def _is_row_of_training(frame: bytes) -> bool:
+    header, _ = decode(frame)
+    return header.kind is Kind.ROW and 0 <= header.round < 25
 
 
 def test_one_that_answers_just_in_time_is_named_with_its_share_and_the_run_goes_on(folder: Path) -> None:
