@@ -289,7 +289,9 @@ class PeerProtocol:
             link.told.tell(self._queue)
 
     def _note_apart(self, message: Message) -> None:
-        if message.header.total == APART and self.ours.begun:
+        # Once we have trained, a neighbour that still trains may not have read our last row, which brings us back.
+        stale = self.ours.progress.phase > Phase.EXCHANGE >= message.header.progress.phase
+        if message.header.total == APART and self.ours.begun and not stale:
             self._apply(message.link.happens(
                 Cause.APART, f"peer {message.link.peer} goes on without peer {self.control.hello.peer}"))
 

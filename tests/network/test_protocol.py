@@ -11,6 +11,7 @@ import pytest
 
 from p2pser.config import NetworkSettings
 from p2pser.network import events, keys
+from p2pser.network.control import APART
 from p2pser.network.neighbour import Contact
 from p2pser.network.protocol import REDIAL_LOST, PeerProtocol
 from p2pser.network.rates import INTERVAL
@@ -79,9 +80,10 @@ class Clockwork:
     def reported(self) -> list[events.Event]:
         return [self.queue.get() for _ in range(self.queue.qsize())]
 
-    def receive(self, kind: Kind, payload: bytes = b"", incarnation: int = 0, over: bytes = b"") -> None:
+    def receive(self, kind: Kind, payload: bytes = b"", incarnation: int = 0, over: bytes = b"", *,
+                phase: Phase = Phase.START, total: int = 0) -> None:
         """Take a message of neighbour 1."""
-        header = Header(kind, run_id("run"), 1, incarnation, Progress(-9, 0, Phase.START, 0))
+        header = Header(kind, run_id("run"), 1, incarnation, Progress(-9, 0, phase, 0), total=total)
         self.protocol.received(self.link, framed(header, payload), lambda frame: False, over)
 
 
@@ -103,6 +105,17 @@ def test_a_pause_of_this_process_is_reported_and_no_silence_of_a_neighbour(clock
     clockwork.protocol.tick()
     assert clockwork.reported() == [events.Paused(60.0)]
     assert clockwork.until(62.25) == [SUSPECTED]  # 1 s before the pause, .5 s of it, and more since
+
+
+@pytest.mark.parametrize(("ours", "its", "after"), [
+    (Phase.EXCHANGE, Phase.TRAIN, State.RETURNING), (Phase.CONSENSUS, Phase.EXCHANGE, State.PRESENT),
+    (Phase.CONSENSUS, Phase.CONSENSUS, State.RETURNING)])
+def test_what_a_neighbour_said_before_our_last_row_came_sets_nobody_apart_at_the_end(
+        clockwork: Clockwork, ours: Phase, its: Phase, after: State) -> None:
+    clockwork.protocol.begin(joining=False)
+    clockwork.protocol.ours.progress = Progress(9, 0, ours, 0)
+    clockwork.receive(Kind.PING, phase=its, total=APART)
+    assert clockwork.link.state is after
 
 
 def test_in_the_run_a_silent_neighbour_is_suspected_then_lost_and_dialled_on(clockwork: Clockwork) -> None:
