@@ -294,9 +294,11 @@ def empty(folder: Path) -> None:
 
 # The verdict ----------------------------------------------------------------------------------------------------
 
-def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
-    """Return the longest time without a round of an undisturbed peer, since the last fault; and where."""
-    longest, where = 0.0, ""
+def waits(chaos: Chaos, dead_after: float) -> tuple[tuple[float, str], tuple[float, str]]:
+    """Return the longest time without a round of an undisturbed peer since the last fault, and since its last round,
+    whatever faults came meanwhile; each with its place.
+    """
+    since_fault, since_round = (0.0, ""), (0.0, "")
     for me in chaos.honest:
         before: float | None = None
         for record in chaos.trial.story.records:
@@ -309,10 +311,11 @@ def waits(chaos: Chaos, dead_after: float) -> tuple[float, str]:
             now = record["heard"]
             if before is not None and not _disturbed(chaos, me, before, now, dead_after):
                 since = max([before, *(event.began for event in chaos.happened if before < event.began < now)])
-                if now - since > longest:
-                    longest, where = now - since, f"peer {me} in round {record['round']}"
+                where = f"peer {me} in round {record['round']}"
+                since_fault = max(since_fault, (now - since, where))
+                since_round = max(since_round, (now - before, where))
             before = now
-    return longest, where
+    return since_fault, since_round
 
 
 def _disturbed(chaos: Chaos, me: int, begin: float, end: float, slack: float) -> bool:

@@ -16,7 +16,7 @@ from p2pser.base.errors import LocalProtocolError, RemoteProtocolError
 from p2pser.gossip.algorithm import Local, State
 from p2pser.gossip.asynchronous import Asynchronous, AsynchronousPeer, Message, Place, received
 from p2pser.gossip.mixer import Step
-from p2pser.network.exchange import LONGEST
+from p2pser.network.awaited import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.run.rounds import Before, Hook
 from p2pser.wire.messages import Header
@@ -118,10 +118,11 @@ class AsynchronousDriver:
         """Answer neighbours until ``unfinished`` is False."""
         began = self.clock()
         while unfinished():
-            now, longest = self.clock(), LONGEST * self.mixer.exchange.round_timeout
+            now, timeout = self.clock(), self.mixer.exchange.awaited.round_timeout
+            longest = LONGEST * timeout
             for j in set(self.mixer.exchange.stuck(now)) & self._node().open.keys():
-                self.mixer.drop(j, f"peer {j} reported no progress for {self.mixer.exchange.round_timeout:g} s while "
-                                    "an exchange waited for its answer")
+                self.mixer.drop(j, f"peer {j} reported no progress for {timeout:g} s while an exchange waited for its "
+                                   "answer")
             for j in self._node().open if now - began >= longest else ():
                 self.mixer.drop(j, f"peer {j} gave no answer for {longest:g} s")
             self.mixer.waits()  # else our own neighbours would give us up before we give up this one

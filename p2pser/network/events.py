@@ -70,10 +70,11 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A neighbour has reported new progress."""
+    """A neighbour has reported new progress, or (``part``) a part of its message has arrived, but not yet the whole."""
 
     peer: int
     progress: Progress
+    part: bool = False
 
 
 @dataclass(frozen=True)

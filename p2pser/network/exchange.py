@@ -31,19 +31,14 @@ from torch import Tensor
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import Late, Step, distance, in_order
+from p2pser.network.awaited import Awaited
 from p2pser.network.past import PastExchanges
 from p2pser.network.roster import Roster
 from p2pser.network.states import State
 from p2pser.wire.codec import Received
-from p2pser.wire.messages import Phase, Progress
 
 AHEAD = 2
 """Messages for later steps that are kept for each neighbour; in lock-step a neighbour is at most one step ahead."""
-
-LONGEST = 10
-"""Longest wait for a neighbour that makes progress, in units of ``round_timeout``: it may never send its message."""
-BEYOND = 2
-"""A source so many rounds ahead does not wait for us, and is not waited for."""
 
 NEVER = Step(2**31, 0)
 """The step to ``begin`` where no exchange follows: no message is kept."""
@@ -81,14 +76,13 @@ class Exchange:
     ----------
     me : the peer's id.
     roster : its neighbours and their states.
-    round_timeout : seconds without progress after which a neighbour is left out of an exchange.
-    start_timeout : seconds for which a neighbour may wait for others before the first round; None: without limit.
+    awaited : for how long it waits for them.
     """
 
-    def __init__(self, me: int, roster: Roster, round_timeout: float, start_timeout: float | None = None) -> None:
+    def __init__(self, me: int, roster: Roster, awaited: Awaited) -> None:
         self.me = me
         self.neighbours = roster.neighbours
-        self.round_timeout, self.start_timeout = round_timeout, start_timeout
+        self.awaited = awaited
         self.messages_late = 0
         """Late rows that were settled."""
         self.spread = 0.0
@@ -96,8 +90,6 @@ class Exchange:
         self.read: Callable[[int, Step, Tensor, Value], Tensor | None] = _as_it_is
         """(sender, step, our row, its message) -> its row, like ours; None where the message is not the one due."""
         self._roster = roster
-        self._step: Step | None = None
-        """The step that we wait for."""
         self._posted: Step | None = None
         """The step that we have posted last."""
         self._own: Tensor | None = None
@@ -112,12 +104,6 @@ class Exchange:
         self._arrived: dict[int, OrderedDict[Step, Value]] = {j: OrderedDict() for j in self.neighbours}
         self._newest: dict[int, Step] = {}
         """The latest step that each neighbour has sent."""
-        self._progress: dict[int, tuple[Progress, float]] = {}
-        """The progress of each neighbour, and when it last made progress or sent a message [s]."""
-        self._given_up: set[int] = set()
-        """The neighbours given up: they are waited for again once a message of theirs has arrived."""
-        self._waiting_since: tuple[Step | None, float] = (None, 0.0)
-        """The step that we wait for, and since when [s]."""
         self._void: dict[int, Step] = {}
         """The step of each neighbour's last invalid message."""
         self._past = PastExchanges()
@@ -154,7 +140,7 @@ class Exchange:
         sources : the neighbours that send to us in this step; by default all of them.
         readers, read : the neighbours that must have gone past the step ``read`` before this exchange ends.
         """
-        self._step = step
+        self.awaited.step = step
         self._sources = self.neighbours if sources is None else tuple(sorted(sources))
         self._readers, self._read = tuple(sorted(readers)), read
         for arrived in self._arrived.values():
@@ -173,34 +159,20 @@ class Exchange:
         """
         if sender not in self._arrived:
             return None
-        self._restart_timeout(sender, now)
-        self._given_up.discard(sender)
+        self.awaited.message(sender, now)
         self._past.note_unmixed(sender, step, unmixed)
         self._newest[sender] = max(step, self._newest.get(sender, step))
-        if (self._step is not None and step < self._step) or step in self._past:
+        if (self.awaited.step is not None and step < self.awaited.step) or step in self._past:
             self._settle(sender, step, value)
             return None
         arrived = self._arrived[sender]
         arrived.setdefault(step, value)
         if len(arrived) > AHEAD + 1:
             # The sender has gone on without us: we still mix the step that we wait for, then jump to the newest.
-            dropped = min(other for other in arrived if other != self._step)
+            dropped = min(other for other in arrived if other != self.awaited.step)
             del arrived[dropped]
             return dropped
         return None
-
-    def progress(self, sender: int, progress: Progress, now: float) -> bool:
-        """Note a neighbour's progress; True where it is new.
-
-        The progress of a neighbour that is past the step we wait for does not prolong the wait: its message of that
-        step was sent before, or never.
-        """
-        known = self._progress.get(sender)
-        # A chunk carries the progress at the time when its row was posted, which may be older than the known one.
-        if known is not None and progress <= known[0]:
-            return False
-        self._progress[sender] = (progress, known[1] if known is not None and self._is_past(known[0]) else now)
-        return True
 
     def void(self, sender: int, step: Step) -> None:
         """Note that a neighbour's message of a step is invalid: the exchange goes on without it."""
@@ -211,15 +183,9 @@ class Exchange:
         self._arrived[sender].clear()
         self._unsent.add(sender)  # our message of this step went to its earlier process
         self._void.pop(sender, None)
-        self._given_up.discard(sender)
         self._newest.pop(sender, None)
-        self._progress.pop(sender, None)
+        self.awaited.restarted(sender)
         self._past.restarted(sender)
-
-    def resume_waiting(self, now: float) -> None:
-        """Restart all timeouts: this process did not run, so it could not receive any progress."""
-        self._waiting_since = self._waiting_since[0], now
-        self._progress = {j: (progress, now) for j, (progress, _) in self._progress.items()}
 
     @property
     def drift(self) -> float:
@@ -230,8 +196,7 @@ class Exchange:
 
     def statuses(self, now: float) -> dict[int, DeliveryStatus]:
         """Return the status of each source in the present exchange."""
-        if self._waiting_since[0] != self._step:
-            self._waiting_since = self._step, now
+        self.awaited.begin(now)
         return {j: self._status(j, now) for j in self._sources}
 
     def waiting(self, now: float) -> tuple[int, ...]:
@@ -241,21 +206,21 @@ class Exchange:
 
     def held_up(self, now: float) -> tuple[tuple[int, ...], float]:
         """Return the neighbours that the present exchange waits for, and for how long [s]; () and 0 without one."""
-        step, since = self._waiting_since
-        return (self.waiting(now), now - since) if step is not None and step == self._step else ((), 0.0)
+        lasts = self.awaited.lasts(now)
+        return ((), 0.0) if lasts is None else (self.waiting(now), lasts)
 
     def finish(self, now: float) -> Outcome | None:
         """Return the outcome of the present exchange, None until it is over.
 
         Raises LocalProtocolError where the step that we wait for is not the last posted one.
         """
-        step = self._step
+        step = self.awaited.step
         if step is None or step != self._posted:
             raise LocalProtocolError(f"step {step} collected but {self._posted} was posted last")
         statuses = self.statuses(now)
         if DeliveryStatus.WAITING in statuses.values() or any(self._may_still_read(j, now) for j in self._readers):
             return None
-        self._given_up |= {j for j in statuses if self._step not in self._arrived[j] and self._stopped(j, now)}
+        given_up = [j for j in statuses if step not in self._arrived[j] and self.awaited.stopped(j, now)]
         delivered = [j for j, status in statuses.items() if status is DeliveryStatus.DELIVERED]
         values: dict[int, Value] = {}
         rows: dict[int, Tensor] = {}
@@ -270,24 +235,21 @@ class Exchange:
         if self._own is not None:
             self._remember(step, self._own, rows, set(delivered))
         late, self._late = in_order(self._late), []
-        self._waiting_since = None, 0.0
+        self.awaited.end(given_up)
         missing = tuple((j, status) for j, status in statuses.items() if status is not DeliveryStatus.DELIVERED)
         return Outcome(step, tuple(values.items()), missing, late)
 
     def deadline(self, now: float) -> float | None:
         """Return when the next neighbour will be given up unless it makes progress [s]; None if none can be."""
-        waiting, longest = self.waiting(now), _longest(self._step, self.round_timeout, self.start_timeout)
-        due = [self._progress[j][1] + self.round_timeout for j in waiting if self._can_give_up(j)]
-        due += [self._waiting_since[1] + longest] if waiting and longest is not None else []
-        return min(due, default=None)
+        return self.awaited.deadline(self.waiting(now))
 
     def patient(self, now: float) -> bool:
         """Whether we wait for a neighbour that may itself wait for an operator, so that we are not stuck either."""
-        return any(not self._can_give_up(j) for j in self.waiting(now))
+        return any(not self.awaited.may_be_given_up(j) for j in self.waiting(now))
 
     def stuck(self, now: float) -> tuple[int, ...]:
         """Return the living neighbours that have made no progress for ``round_timeout``."""
-        return tuple(j for j in self.neighbours if not self._roster.gone(j) and self._stopped(j, now))
+        return tuple(j for j in self.neighbours if not self._roster.gone(j) and self.awaited.stopped(j, now))
 
     def unmixed(self, neighbour: int) -> tuple[Step, ...]:
         """Return the last SETTLE_WINDOW steps whose flow from a neighbour we have not applied."""
@@ -325,46 +287,22 @@ class Exchange:
     # Inside ---------------------------------------------------------------------------------------------------
 
     def _status(self, j: int, now: float) -> DeliveryStatus:
-        if self._step in self._arrived[j] and j not in self._unsent:
+        step = self.awaited.step
+        if step in self._arrived[j] and j not in self._unsent:
             return DeliveryStatus.DELIVERED
         if self._roster.gone(j) or j in self._unsent:
             return DeliveryStatus.LOST
-        if self._step is not None and (self._newest.get(j, self._step) > self._step or self._beyond(j, self._step)):
+        if step is not None and (self._newest.get(j, step) > step or self.awaited.is_beyond(j)):
             return DeliveryStatus.SKIPPED
-        given_up = (self._roster.state(j) is State.RETURNING or self._void.get(j) == self._step
-                    or self._stopped(j, now))
+        given_up = (self._roster.state(j) is State.RETURNING or self._void.get(j) == step
+                    or self.awaited.stopped(j, now))
         return DeliveryStatus.GIVEN_UP if given_up else DeliveryStatus.WAITING
 
     def _may_still_read(self, j: int, now: float) -> bool:
         """Whether a reader has not gone past the step ``read``, and may still do so."""
-        if self._read is None or not self._roster.awaited(j) or self._stopped(j, now):
+        if self._read is None or not self._roster.awaited(j) or self.awaited.stopped(j, now):
             return False
-        return j not in self._progress or self._progress[j][0][:2] <= self._read
-
-    def _is_past(self, progress: Progress) -> bool:
-        """Whether a neighbour with this progress is past the step of training that we wait for."""
-        at = self._waiting_since[0]
-        return at is not None and at == self._step and _of_training(at) and progress[:2] > at
-
-    def _beyond(self, j: int, step: Step) -> bool:
-        """Whether a source has gone on without us: if it waits for our messages, it is at most one exchange ahead."""
-        return step.round >= 0 and j in self._progress and self._progress[j][0].round >= step.round + BEYOND
-
-    def _stopped(self, j: int, now: float) -> bool:
-        at, since = self._waiting_since  # nothing is awaited where peers have no common rounds
-        longest = _longest(self._step, self.round_timeout, self.start_timeout)
-        # The same sums as in ``deadline``, to the last bit: at that time the wait must end.
-        if longest is not None and at is not None and at == self._step and now >= since + longest:
-            return True
-        return self._can_give_up(j) and (j in self._given_up or now >= self._progress[j][1] + self.round_timeout)
-
-    def _can_give_up(self, j: int) -> bool:
-        # Before the set-up a neighbour may wait for an operator to start another peer.
-        return j in self._progress and (self._progress[j][0].phase > Phase.START or _of_training(self._step))
-
-    def _restart_timeout(self, sender: int, now: float) -> None:
-        if sender in self._progress:
-            self._progress[sender] = (self._progress[sender][0], now)
+        return not self.awaited.has_passed(j, self._read)
 
     def _settle(self, sender: int, step: Step, value: Value) -> None:
         own = self._past.own_for(sender, step)
@@ -382,17 +320,6 @@ class Exchange:
         self.spread = max(gaps.values(), default=0.0) / max(math.sqrt(float(torch.dot(own, own))), 1e-300)
         flows = {j: self._weights[j] * gap for j, gap in gaps.items()}
         self._past.end(set(self._weights) - delivered, flows)
-
-
-def _longest(step: Step | None, round_timeout: float, start_timeout: float | None) -> float | None:
-    """Return for how long a neighbour is waited for, whatever it reports [s]; None: without limit."""
-    operator = 0.0 if _of_training(step) else start_timeout  # before, it may wait for one, or for a peer that does
-    return None if operator is None else operator + LONGEST * round_timeout
-
-
-def _of_training(step: Step | None) -> bool:
-    """Whether a step is one of training, or of the end."""
-    return step is not None and step.round >= 0
 
 
 def _as_it_is(sender: int, step: Step, own: Tensor, value: Value) -> Tensor | None:

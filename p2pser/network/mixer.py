@@ -17,8 +17,9 @@ from p2pser.gossip.secrets import Secrets
 from p2pser.gossip.timetable import Timetable
 from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
+from p2pser.network.awaited import LONGEST, Awaited
 from p2pser.network.catching_up import CatchingUp
-from p2pser.network.exchange import LONGEST, DeliveryStatus, Exchange, Outcome
+from p2pser.network.exchange import DeliveryStatus, Exchange, Outcome
 from p2pser.network.io import IOThread
 from p2pser.network.meeting import Meeting
 from p2pser.network.own_progress import OwnProgress
@@ -67,7 +68,7 @@ class NetworkMixer:
         self.neighbours = topology.neighbours(me)
         self.roster = Roster(self.neighbours)
         """The states of the neighbours, changed by the I/O thread's events only."""
-        self.exchange = Exchange(me, self.roster, round_timeout)
+        self.exchange = Exchange(me, self.roster, Awaited(round_timeout, on_its_way=apart))
         self.left_out: list[tuple[Step, int, DeliveryStatus]] = []
         """Exchanges that ended without a neighbour's message."""
         self.secrets = secrets
@@ -197,9 +198,9 @@ class NetworkMixer:
 
         Raises RefusedError where no neighbour fits, P2PSERError where none has connected in time.
         """
-        sentence, self.exchange.start_timeout = "", start_timeout
+        sentence, self.exchange.awaited.start_timeout = "", start_timeout
         meeting = Meeting(self.roster, self._clock(), start_timeout, refused_wait, expected,
-                          dead_after=self._dead_after, longest=LONGEST * self.exchange.round_timeout)
+                          dead_after=self._dead_after, longest=LONGEST * self.exchange.awaited.round_timeout)
         while True:
             self._check()  # a signal may have arrived before it could wake this thread
             wait = meeting.wait(self._clock())
@@ -289,7 +290,7 @@ class NetworkMixer:
         [s].
         """
         if (now := self._clock()) >= self._patient_until:
-            self._patient_until = now + self.exchange.round_timeout / PATIENT
+            self._patient_until = now + self.exchange.awaited.round_timeout / PATIENT
             self._progress.step()
         return self._patient_until
 

@@ -285,7 +285,9 @@ class PeerProtocol:
     def _note_traffic(self, message: Message) -> None:
         link, now = message.link, self._clock()
         self._apply(link.heard(self._awake.time(now)))
-        if link.told.new(message.header.progress, now):
+        header = message.header
+        part = header.kind is Kind.ROW and header.start + len(message.payload) < header.total
+        if link.told.new(header.progress, now, part):
             link.told.tell(self._queue)
 
     def _note_apart(self, message: Message) -> None:

@@ -23,30 +23,32 @@ class Told:
         """Number of reports sent, and of reports read (counted by the training thread)."""
         self._peer = peer
         self._reported: tuple[Progress, float] | None = None
-        self._due = False
+        self._due = self._part = False
 
-    def new(self, progress: Progress, now: float) -> bool:
+    def new(self, progress: Progress, now: float, part: bool = False) -> bool:
         """Take the progress in a header; return whether to report it to the training thread.
 
-        Local steps are reported at most every ``PROGRESS_INTERVAL`` seconds: each report wakes that thread.
+        Local steps, and parts of a message (``part``), are reported at most every ``PROGRESS_INTERVAL`` seconds: each
+        report wakes that thread.
         """
-        if self.progress is not None and progress <= self.progress:
+        if self.progress is None or progress > self.progress:
+            self.progress = progress
+        elif not part:
             return False
-        self.progress = progress
         if self._reported is not None:
             reported, at = self._reported
-            if progress[:3] == reported[:3] and now < at + PROGRESS_INTERVAL:
+            if self.progress[:3] == reported[:3] and now < at + PROGRESS_INTERVAL:
                 return False
-        self._reported, self._due = (progress, now), True
+        self._reported, self._due, self._part = (self.progress, now), True, part or (self._due and self._part)
         return True
 
     def tell(self, queue: SimpleQueue[events.Event]) -> None:
         """Report new progress; where too many reports are unread, do so later, with the progress of that time."""
         if self._due and self.progress is not None and self.told - self.heard < MOST_UNHEARD:
-            self._due, self.told = False, self.told + 1
-            queue.put(events.Progressed(self._peer, self.progress))
+            queue.put(events.Progressed(self._peer, self.progress, self._part))
+            self._due, self._part, self.told = False, False, self.told + 1
 
     def forget(self) -> None:
         """Forget the progress of an earlier incarnation."""
         self.progress = self._reported = None
-        self._due = False
+        self._due = self._part = False

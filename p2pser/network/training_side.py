@@ -188,10 +188,10 @@ class Receiving:
             case events.Arrived():
                 self._arrived(event, now)
                 return  # the most frequent event, which no observer needs
-            case events.Progressed(peer, progress):
+            case events.Progressed(peer, progress, part):
                 self._io.mark_heard(peer)
                 self._roster.progressed(event)
-                if self._exchange.progress(peer, progress, now):
+                if self._exchange.awaited.progress(peer, progress, now, part):
                     self._progressed(progress)
             case events.Up(peer):
                 if self._roster.up(event):
@@ -205,7 +205,7 @@ class Receiving:
             case events.Begun():
                 self.begun = True
             case events.Paused():
-                self._exchange.resume_waiting(now)
+                self._exchange.awaited.resume(now)
             case events.Failed(error):
                 raise LocalProtocolError(f"the I/O thread failed: {type(error).__name__}: {error}") from error
             case _:

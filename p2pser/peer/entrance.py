@@ -13,7 +13,8 @@ from p2pser.base.errors import P2PSERError
 from p2pser.base.wording import peer_list
 from p2pser.gossip.algorithm import State
 from p2pser.gossip.mixer import Breaks
-from p2pser.network.exchange import LONGEST, DeliveryStatus
+from p2pser.network.awaited import LONGEST
+from p2pser.network.exchange import DeliveryStatus
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.roster import TRAINS
 from p2pser.peer.growth import Anew

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from p2pser.base.errors import P2PSERError
 from p2pser.gossip.algorithm import Algorithm
-from p2pser.network.exchange import LONGEST
+from p2pser.network.awaited import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.states import State
 from p2pser.peer.reporter import Reporter
@@ -48,7 +48,7 @@ class Needed:
         Raises P2PSERError where the time is over, or no lost neighbour can return.
         """
         mixer, roster, before, since = self._mixer, self._mixer.roster, "", 0.0
-        longest = LONGEST * mixer.exchange.round_timeout
+        longest = LONGEST * mixer.exchange.awaited.round_timeout
         # A neighbour may be lost and come back again and again without ever training.
         end = mixer.io.clock() + self._patience + longest
         while self.missing(last):
@@ -60,7 +60,7 @@ class Needed:
             if sentence != before:
                 before, since = sentence, now
                 self._reporter.waiting(sentence)
-            limit = mixer.exchange.round_timeout if reason is None else longest
+            limit = mixer.exchange.awaited.round_timeout if reason is None else longest
             until = min(since + (self._patience if lost else limit), end)
             if reason is None and now >= until:
                 return  # they take the model at the end

@@ -27,9 +27,9 @@ from p2pser.graph.spec import Topology
 from p2pser.models import for_run
 from p2pser.models.start import SETTING
 from p2pser.network.asynchronous import AsynchronousDriver
+from p2pser.network.awaited import LONGEST
 from p2pser.network.descriptors import raise_limit
 from p2pser.network.events import Event
-from p2pser.network.exchange import LONGEST
 from p2pser.network.io import IOThread
 from p2pser.network.mixer import NetworkMixer
 from p2pser.network.past import PastExchanges

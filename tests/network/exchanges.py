@@ -12,6 +12,7 @@ from torch import Tensor
 from p2pser.gossip.mixer import Step
 from p2pser.graph.mixing import weight
 from p2pser.network import events
+from p2pser.network.awaited import Awaited
 from p2pser.network.exchange import Exchange, Outcome
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -59,9 +60,9 @@ class One:
     def __post_init__(self) -> None:
         degree = self.graph.degree
         self.weights = {j: weight(degree[self.me], degree[j]) for j in self.graph[self.me]}
-        self.exchange = Exchange(self.me, Roster(self.graph[self.me]), self.timeout)
+        self.exchange = Exchange(self.me, Roster(self.graph[self.me]), Awaited(self.timeout))
         for j in self.graph[self.me]:
-            self.exchange.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
+            self.exchange.awaited.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
 
     def post(self, round: int) -> list[tuple[int, tuple[int, Step, Tensor, tuple[Step, ...]]]]:
         """Train and post: (destination, message) for every neighbour."""
@@ -77,9 +78,9 @@ class One:
 
 
 def waiting_exchange(neighbours: tuple[int, ...] = (1, 2), phase: Phase = Phase.TRAIN, round: int = 0) -> Exchange:
-    exchange = Exchange(0, Roster(neighbours), TIMEOUT)
+    exchange = Exchange(0, Roster(neighbours), Awaited(TIMEOUT))
     for j in neighbours:
-        exchange.progress(j, Progress(round, 0, phase, 0), 0.0)
+        exchange.awaited.progress(j, Progress(round, 0, phase, 0), 0.0)
     exchange.post(Step(round, 0), row(1), dict.fromkeys(neighbours, 0.25))
     exchange.begin(Step(round, 0))
     return exchange

@@ -26,7 +26,7 @@ from p2pser.graph.spec import Topology
 from p2pser.models.rows import Schema
 from p2pser.network import events, states
 from p2pser.network.asynchronous import MAX_EARLY, REMIND_AFTER, AsynchronousDriver
-from p2pser.network.exchange import LONGEST
+from p2pser.network.awaited import LONGEST
 from p2pser.network.mixer import NetworkMixer
 from p2pser.wire import messages
 from p2pser.wire.messages import Header, Phase, Progress

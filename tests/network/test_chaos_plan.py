@@ -1,8 +1,12 @@
-"""The plan of scripts/chaos is a function of the seed, and hits no process twice at a time."""
+"""scripts/chaos: its plan is a function of the seed, and hits no process twice at a time; the waits that it reports."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import chaos_plan
+import chaos_trial
 import pytest
 
 from p2pser.graph.spec import load
@@ -35,3 +39,19 @@ def test_only_the_faults_asked_for_are_drawn() -> None:
     assert sum(one.kind == "hostile" for one in faults) == 1
     for one in faults:
         assert one.kind != "cut" or 1 <= len(one.peers) <= 3
+
+
+def test_faults_elsewhere_do_not_hide_a_peer_that_stands() -> None:
+    """Peer 0 ends no round for 30 s, peer 1 is killed in the middle and back at once; a fault every ten seconds."""
+    def chaos(*faults: tuple[str, int, float]) -> Any:
+        ends = [(0, 1.0), (1, 1.5), (0, 2.0), (1, 3.0), (1, 33.0), (0, 32.0), (0, 33.0)]
+        records = [{"reporter": peer, "round": number, "heard": when} for number, (peer, when) in enumerate(ends)]
+        happened = [chaos_trial.Happened(chaos_plan.Fault(0.0, kind, (peer,)), began, began + 1.0)
+                    for kind, peer, began in faults]
+        return SimpleNamespace(honest=[0, 1], happened=happened, trial=SimpleNamespace(story=SimpleNamespace(
+            records=records)))
+
+    elsewhere = chaos(("kill", 3, 5.0), ("kill", 1, 15.0), ("delay", 0, 25.0))
+    assert chaos_trial.waits(elsewhere, 8.0) == ((7.0, "peer 0 in round 5"), (30.0, "peer 0 in round 5"))
+    assert chaos_trial.waits(chaos(("stop", 0, 5.0), ("kill", 1, 15.0)), 8.0) == (
+        (1.5, "peer 1 in round 3"), (1.5, "peer 1 in round 3"))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from p2pser.base.errors import LocalProtocolError
 from p2pser.gossip.mixer import BLOCK, Late, Step, distance
-from p2pser.network.exchange import AHEAD, LONGEST, NEVER, DeliveryStatus, Exchange
+from p2pser.network.awaited import LONGEST, Awaited
+from p2pser.network.exchange import AHEAD, NEVER, DeliveryStatus, Exchange
 from p2pser.network.past import PAST_BYTES
 from p2pser.network.roster import Roster
 from p2pser.wire.messages import Phase, Progress
@@ -21,7 +22,7 @@ from p2pser.wire.messages import Phase, Progress
 def test_nobody_is_given_up_while_it_reports_progress() -> None:
     exchange = waiting_exchange((1,))
     for beat in range(1, 9):
-        exchange.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * 0.9 * TIMEOUT)
+        exchange.awaited.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * 0.9 * TIMEOUT)
         assert exchange.finish(beat * 0.9 * TIMEOUT + 0.89 * TIMEOUT) is None
     assert exchange.deadline(0.0) == pytest.approx(8 * 0.9 * TIMEOUT + TIMEOUT)
     outcome = exchange.finish(9 * TIMEOUT)
@@ -32,8 +33,8 @@ def test_nobody_is_given_up_while_it_reports_progress() -> None:
 @given(began=st.floats(0.0, 1e7))
 @example(began=1019.6586960889541)  # began + timeout is rounded down: the difference is below the timeout
 def test_at_its_deadline_a_wait_ends_whatever_the_last_bit_of_a_sum_is(began: float) -> None:
-    exchange = Exchange(0, Roster((1,)), 6.0)
-    exchange.progress(1, at(0), began)
+    exchange = Exchange(0, Roster((1,)), Awaited(6.0))
+    exchange.awaited.progress(1, at(0), began)
     exchange.post(Step(0, 0), row(1), {1: 0.25})
     exchange.begin(Step(0, 0))
     assert exchange.finish(began) is None
@@ -46,12 +47,33 @@ def test_at_its_deadline_a_wait_ends_whatever_the_last_bit_of_a_sum_is(began: fl
 def test_the_progress_of_one_past_the_step_does_not_prolong_the_wait_for_its_message(beyond: Progress) -> None:
     exchange = waiting_exchange((1,))
     assert exchange.finish(0.0) is None
-    exchange.progress(1, beyond, 0.5 * TIMEOUT)
+    exchange.awaited.progress(1, beyond, 0.5 * TIMEOUT)
     for beat in (1, 2, 3):
-        assert exchange.progress(1, beyond._replace(local_step=beat), (0.5 + 0.3 * beat) * TIMEOUT), "it is relayed"
-        assert exchange.finish((0.5 + 0.3 * beat) * TIMEOUT) is None
+        now = (0.5 + 0.3 * beat) * TIMEOUT
+        assert exchange.awaited.progress(1, beyond._replace(local_step=beat), now), "it is relayed"
+        assert exchange.finish(now) is None
     assert exchange.deadline(1.4 * TIMEOUT) == pytest.approx(1.5 * TIMEOUT)
     outcome = exchange.finish(1.5 * TIMEOUT)
+    assert outcome is not None
+    assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
+
+
+def test_a_message_on_its_way_is_waited_for_while_parts_of_it_come() -> None:
+    exchange = Exchange(0, Roster((1,)), Awaited(TIMEOUT, on_its_way=3.0))
+    exchange.awaited.progress(1, at(0), 0.0)
+    exchange.post(Step(0, 0), row(1), {1: 0.25})
+    exchange.begin(Step(0, 0))
+    assert exchange.finish(0.0) is None
+    assert exchange.deadline(0.0) == TIMEOUT
+    for seconds in (8.0, 16.0):  # it is not past the step yet
+        assert exchange.awaited.progress(1, at(0), seconds, part=True)
+        assert exchange.deadline(seconds) == seconds + TIMEOUT
+    beyond = Progress(1, 0, Phase.TRAIN, 0)
+    for seconds, part, due in ((17.0, False, 20.0), (18.0, True, 21.0), (19.0, False, 21.0), (20.5, True, 23.5)):
+        assert exchange.awaited.progress(1, beyond._replace(local_step=int(seconds)), seconds, part)
+        assert exchange.deadline(seconds) == due
+    assert exchange.finish(23.4) is None
+    outcome = exchange.finish(23.5)
     assert outcome is not None
     assert outcome.missing == ((1, DeliveryStatus.GIVEN_UP),)
 
@@ -61,11 +83,11 @@ def test_before_we_wait_the_progress_of_one_that_is_ahead_counts() -> None:
     exchange.deliver(1, Step(0, 0), row(3), (), 0.0)
     assert exchange.finish(0.0) is not None
     for beat in range(5):  # our local steps of round 1 take long
-        exchange.progress(1, Progress(1, 0, Phase.EXCHANGE, beat), beat * TIMEOUT)
+        exchange.awaited.progress(1, Progress(1, 0, Phase.EXCHANGE, beat), beat * TIMEOUT)
     exchange.post(Step(1, 0), row(1), {1: 0.25})
     exchange.begin(Step(1, 0))
     assert exchange.finish(4.5 * TIMEOUT) is None
-    exchange.progress(1, Progress(1, 0, Phase.EXCHANGE, 5), 4.9 * TIMEOUT)
+    exchange.awaited.progress(1, Progress(1, 0, Phase.EXCHANGE, 5), 4.9 * TIMEOUT)
     assert exchange.deadline(4.9 * TIMEOUT) == pytest.approx(5.9 * TIMEOUT)
 
 
@@ -73,7 +95,7 @@ def test_one_that_makes_progress_and_sends_nothing_is_given_up_too_until_it_send
     exchange = waiting_exchange((1, 2))
     exchange.deliver(2, Step(0, 0), row(3), (), 0.0)
     for beat in range(1, 20 * LONGEST):
-        exchange.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * TIMEOUT / 2)
+        exchange.awaited.progress(1, Progress(0, 0, Phase.TRAIN, beat), beat * TIMEOUT / 2)
         if exchange.finish(beat * TIMEOUT / 2) is not None:
             break
         assert exchange.deadline(beat * TIMEOUT / 2) is not None
@@ -89,8 +111,8 @@ def test_one_that_makes_progress_and_sends_nothing_is_given_up_too_until_it_send
 
 def test_the_same_progress_again_is_no_progress() -> None:
     exchange = waiting_exchange((1,))
-    assert not exchange.progress(1, Progress(0, 0, Phase.TRAIN, 0), 9.0)
-    assert not exchange.progress(1, Progress(-1, 0, Phase.TRAIN, 5), 9.5)
+    assert not exchange.awaited.progress(1, Progress(0, 0, Phase.TRAIN, 0), 9.0)
+    assert not exchange.awaited.progress(1, Progress(-1, 0, Phase.TRAIN, 5), 9.5)
     assert exchange.finish(TIMEOUT) is not None
 
 
@@ -107,7 +129,7 @@ def test_who_has_not_begun_is_never_given_up() -> None:
 
 def test_in_training_one_that_says_that_it_has_not_begun_is_given_up_like_any_other() -> None:
     exchange = waiting_exchange((1,), round=3)
-    exchange.progress(1, Progress(4, 0, Phase.START, 0), 1.0)
+    exchange.awaited.progress(1, Progress(4, 0, Phase.START, 0), 1.0)
     assert exchange.deadline(1.0) == pytest.approx(1.0 + TIMEOUT)
     assert exchange.finish(0.99 * TIMEOUT) is None
     outcome = exchange.finish(1.0 + TIMEOUT)
@@ -119,10 +141,10 @@ def test_in_training_one_that_says_that_it_has_not_begun_is_given_up_like_any_ot
 def test_before_the_first_round_the_start_timeout_bounds_the_wait_for_what_gets_on_and_sends_nothing(
         phase: Phase) -> None:
     exchange, longest = waiting_exchange((1,), phase, round=-3), 30.0 + LONGEST * TIMEOUT
-    exchange.start_timeout = 30.0
+    exchange.awaited.start_timeout = 30.0
     assert exchange.finish(0.0) is None
     for beat in range(1, 40):
-        exchange.progress(1, Progress(-3, 0, phase, beat), beat * 0.9 * TIMEOUT)
+        exchange.awaited.progress(1, Progress(-3, 0, phase, beat), beat * 0.9 * TIMEOUT)
         if (outcome := exchange.finish(min(beat * 0.9 * TIMEOUT, longest))) is not None:
             break
     assert outcome is not None
@@ -131,7 +153,7 @@ def test_before_the_first_round_the_start_timeout_bounds_the_wait_for_what_gets_
 
 
 def test_one_that_has_told_no_progress_is_waited_for_as_long_as_one_that_makes_progress() -> None:
-    exchange = Exchange(0, Roster((1,)), TIMEOUT)
+    exchange = Exchange(0, Roster((1,)), Awaited(TIMEOUT))
     exchange.post(Step(0, 0), row(1), {1: 0.5})
     exchange.begin(Step(0, 0))
     assert exchange.finish(1e6) is None
@@ -141,7 +163,7 @@ def test_one_that_has_told_no_progress_is_waited_for_as_long_as_one_that_makes_p
 
 def test_a_pause_of_this_process_is_nobodys_fault() -> None:
     exchange = waiting_exchange((1,))
-    exchange.resume_waiting(100.0)
+    exchange.awaited.resume(100.0)
     assert exchange.finish(100.0 + TIMEOUT - 0.1) is None
     assert exchange.finish(100.0 + TIMEOUT) is not None
 
@@ -241,8 +263,8 @@ def test_a_late_row_brings_its_own_flow_once() -> None:
 
 
 def test_messages_of_bytes_are_never_settled_late() -> None:
-    exchange = Exchange(0, Roster((1,)), TIMEOUT)
-    exchange.progress(1, at(0), 0.0)
+    exchange = Exchange(0, Roster((1,)), Awaited(TIMEOUT))
+    exchange.awaited.progress(1, at(0), 0.0)
     exchange.post(Step(0, 0), None, {})
     exchange.begin(Step(0, 0))
     assert exchange.finish(TIMEOUT) is not None
@@ -263,7 +285,7 @@ def test_strangers_and_steps_out_of_order_are_refused() -> None:
 
 
 def test_the_spread_is_the_largest_relative_difference_to_a_neighbour() -> None:
-    exchange = Exchange(0, Roster((1, 2)), TIMEOUT)
+    exchange = Exchange(0, Roster((1, 2)), Awaited(TIMEOUT))
     exchange.post(Step(0, 0), row(3, 4), {1: 0.25, 2: 0.25})
     exchange.begin(Step(0, 0))
     exchange.deliver(1, Step(0, 0), row(3, 5), (), 0.0)
@@ -292,7 +314,7 @@ def test_an_own_row_is_kept_until_all_receivers_have_mixed_it() -> None:
 def test_an_own_row_is_kept_while_a_source_may_still_send_its_own() -> None:
     exchange = waiting_exchange()
     exchange.deliver(1, Step(0, 0), row(7), (), 0.0)
-    exchange.progress(2, at(0), 0.0)
+    exchange.awaited.progress(2, at(0), 0.0)
     assert exchange.finish(TIMEOUT + 1) is not None
     exchange.deliver(1, Step(1, 0), row(7), (), 0.0)
     exchange.deliver(2, Step(1, 0), row(7), (), 0.0)
@@ -303,8 +325,8 @@ def test_an_own_row_is_kept_while_a_source_may_still_send_its_own() -> None:
 
 
 def test_large_own_rows_take_bounded_memory_and_what_stays_open_is_told() -> None:
-    exchange = Exchange(0, Roster((1,)), TIMEOUT)
-    exchange.progress(1, at(0), 0.0)
+    exchange = Exchange(0, Roster((1,)), Awaited(TIMEOUT))
+    exchange.awaited.progress(1, at(0), 0.0)
     own = torch.zeros(PAST_BYTES // 4)
     for round in range(4):
         exchange.post(Step(round, 0), own, {1: 0.5})

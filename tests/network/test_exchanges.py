@@ -69,7 +69,7 @@ def run_freely(graph: nx.Graph, rounds: int, seed: int) -> list[Tensor]:
             waiting[i] = True
         else:
             sender, step, value, unmixed = message
-            one.exchange.progress(sender, at(step.round), now)
+            one.exchange.awaited.progress(sender, at(step.round), now)
             one.exchange.deliver(sender, step, value, unmixed, now)
         if waiting[i] and one.finish(now):
             waiting[i] = False
@@ -126,7 +126,7 @@ class LockStep:
             waiting = self.links.get((j, one.me), [])
             while waiting and waiting[0][0] <= self.round:
                 sender, step, value, unmixed = waiting.pop(0)[1]
-                one.exchange.progress(sender, at(step.round), self.now)
+                one.exchange.awaited.progress(sender, at(step.round), self.now)
                 one.exchange.deliver(sender, step, value, unmixed, self.now)
                 for other, past, own in one.exchange.resend():
                     self.resent += 1

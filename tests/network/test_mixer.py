@@ -223,9 +223,9 @@ def test_a_part_that_comes_late_is_settled(
     for mixer in (a, b):
         mixer.share(parts_of(True))
     zero, one = own_row(0, dtype=torch.float64), own_row(1, dtype=torch.float64)
-    a.exchange.round_timeout = 0.5
+    a.exchange.awaited.round_timeout = 0.5
     left = a.mix(zero, Step(0, 0))
-    a.exchange.round_timeout = 30.0
+    a.exchange.awaited.round_timeout = 30.0
     assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))
     eventually(lambda: a.io._neighbours[1].stream.delivered == 1, "the late row does not come")

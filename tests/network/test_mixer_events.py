@@ -347,8 +347,8 @@ def test_one_that_waits_for_a_peer_that_has_not_begun_makes_progress_meanwhile()
     """Neighbour 1 waits for an operator; those that wait for us must not give us up, and 2 is given up by us."""
     hub, beats = Hub(), []
     hub.mixer.enter(Phase.SETUP, -3)
-    hub.mixer.exchange._progress[1] = (Progress(-9, 0, Phase.START, 0), 0.0)
-    hub.mixer.exchange._progress[2] = (Progress(-3, 0, Phase.SETUP, 0), 0.0)
+    hub.mixer.exchange.awaited._progress[1] = (Progress(-9, 0, Phase.START, 0), 0.0)
+    hub.mixer.exchange.awaited._progress[2] = (Progress(-3, 0, Phase.SETUP, 0), 0.0)
     hub.mixer.post(Step(-3, 0), Outbox(edges={(0, 1): b"", (0, 2): b""}))
 
     def wait(timeout: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import networkx as nx
@@ -50,6 +51,21 @@ def test_a_dead_one_holds_the_others_up_for_its_time_only(peers: Peers) -> None:
     assert [(at, peer) for at, peer, _ in mixers[1].left_out] == [(Step(0, 0), 2)]
 
 
+def test_a_row_that_is_still_arriving_is_waited_for_beyond_the_round_timeout(peers: Peers) -> None:
+    """400 kB over a line that carries 80 kB a second: five seconds, in which neither end makes other progress."""
+    topology = topology_of(nx.path_graph(2))
+    a, b = peers.all(topology, round_timeout=2.0)
+    peers.together(lambda: connect(a), lambda: connect(b))
+    training(a, b)
+    for edge in peers.network.proxies:
+        peers.network.proxies[edge].rate = 80_000.0
+    before = time.monotonic()
+    peers.together(*(lambda m=m: m.mix(row(m.me, size=100_000), Step(0, 0)) for m in (a, b)))
+    assert time.monotonic() - before > 4.0
+    assert a.left_out == b.left_out == []
+    assert any(event.part for event in peers.had(0, events.Progressed))
+
+
 def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
         peers: Peers, eventually: Callable[[Callable[[], bool], str], None]) -> None:
     """Peer 1's training thread hangs; its I/O thread answers all the time, so it is not dead."""
@@ -59,9 +75,9 @@ def test_one_that_gets_nowhere_is_given_up_and_settled_when_it_comes(
     training(a, b)
     zero = row(0, dtype=torch.float64)
     one = row(1, dtype=torch.float64)
-    a.exchange.round_timeout = 0.5
+    a.exchange.awaited.round_timeout = 0.5
     left = a.mix(zero, Step(0, 0))
-    a.exchange.round_timeout = 30.0
+    a.exchange.awaited.round_timeout = 30.0
     assert torch.equal(left, zero)
     assert a.left_out == [(Step(0, 0), 1, DeliveryStatus.GIVEN_UP)]
     right = b.mix(one, Step(0, 0))

@@ -39,7 +39,7 @@ def test_start_timeout_goes_on_with_those_who_came(peers: Peers) -> None:
     while not peers.had(0, events.Changed):
         hub.listen(None)
     connect(hub, start_timeout=0.2)
-    assert hub.exchange.start_timeout == 0.2
+    assert hub.exchange.awaited.start_timeout == 0.2
     assert hub.lost == {2: "peer 2 did not start in time"}
     assert hub.unreachable() == {2}
     x, y = peers.together(lambda: hub.mix(row(0), Step(0, 0)), lambda: leaf.mix(row(1), Step(0, 0)))

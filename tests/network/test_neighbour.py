@@ -251,6 +251,18 @@ def test_steps_within_a_phase_are_told_now_and_then_and_everything_else_at_once(
     assert machine.told.new(at(0, Phase.TRAIN, 1), 10.4)
 
 
+def test_parts_of_a_message_are_told_now_and_then_though_their_sender_told_more_before() -> None:
+    told, queue = One().present().told, SimpleQueue[Any]()
+    for seconds, progress, part, tells in (
+            (0.0, at(1, Phase.TRAIN, 1), False, True), (0.1, at(0, Phase.EXCHANGE, 0), True, False),
+            (0.3, at(0, Phase.EXCHANGE, 0), True, True), (0.4, at(0, Phase.EXCHANGE, 0), True, False),
+            (0.5, at(1, Phase.EXCHANGE, 0), False, True), (0.9, at(1, Phase.EXCHANGE, 0), False, False)):
+        assert told.new(progress, 10.0 + seconds, part) is tells, seconds
+        told.tell(queue)
+    assert [(event.progress, event.part) for event in (queue.get() for _ in range(queue.qsize()))] == [
+        (at(1, Phase.TRAIN, 1), False), (at(1, Phase.TRAIN, 1), True), (at(1, Phase.EXCHANGE, 0), False)]
+
+
 def test_what_the_training_thread_has_not_read_is_told_once_it_has_as_it_is_then() -> None:
     machine, queue = One().present(), SimpleQueue[Any]()
     for round in range(3 * MOST_UNHEARD):

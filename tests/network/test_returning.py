@@ -18,6 +18,7 @@ from torch import Tensor
 from p2pser.gossip.mixer import Step
 from p2pser.graph.mixing import weight
 from p2pser.network import events
+from p2pser.network.awaited import Awaited
 from p2pser.network.exchange import DeliveryStatus, Exchange
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -33,7 +34,7 @@ def row(value: float) -> Tensor:
 
 
 def fresh(me: int, graph: nx.Graph) -> Exchange:
-    return Exchange(me, Roster(graph[me]), 1e9)
+    return Exchange(me, Roster(graph[me]), Awaited(1e9))
 
 
 def stands(exchange: Exchange, j: int, after: State, cause: Cause = Cause.DEATH) -> None:
@@ -115,7 +116,7 @@ class Freely:
             if self.exchanges[j]._roster.state(i) is State.RETURNING and step.round >= self.back_in[j, i]:
                 stands(self.exchanges[j], i, State.PRESENT, Cause.ROW)
                 self.caught_up = max(self.caught_up, self.round[j])
-            self.exchanges[j].progress(i, Progress(step.round, 0, Phase.EXCHANGE, 0), self.now)
+            self.exchanges[j].awaited.progress(i, Progress(step.round, 0, Phase.EXCHANGE, 0), self.now)
             self.exchanges[j].deliver(i, step, value, unmixed, self.now)
             for other, past, own in self.exchanges[j].resend():
                 self.send(j, other, "arrives", (past, own, self.exchanges[j].unmixed(other)))
@@ -200,7 +201,7 @@ def test_nobody_waits_for_ever_and_what_one_end_alone_applied_is_drift(kind: str
 
 
 def test_whom_our_row_went_out_without_is_not_mixed_though_it_delivers() -> None:
-    exchange = Exchange(0, Roster((1, 2)), 10.0)
+    exchange = Exchange(0, Roster((1, 2)), Awaited(10.0))
     stands(exchange, 1, State.LOST)
     exchange.post(Step(3, 0), row(1), {2: 0.25})
     exchange.begin(Step(3, 0))
@@ -219,7 +220,7 @@ def test_whom_our_row_went_out_without_is_not_mixed_though_it_delivers() -> None
 
 
 def test_until_it_speaks_it_is_not_waited_for_and_its_first_row_is_settled_late() -> None:
-    exchange = Exchange(0, Roster((1,)), 10.0)
+    exchange = Exchange(0, Roster((1,)), Awaited(10.0))
     stands(exchange, 1, State.LOST)
     returns(exchange, 1)
     for round in range(3):
@@ -242,7 +243,7 @@ def test_until_it_speaks_it_is_not_waited_for_and_its_first_row_is_settled_late(
 
 def test_what_its_former_life_left_open_is_drift() -> None:
     """Peer 1 had not mixed our row when it died; nobody will."""
-    exchange = Exchange(0, Roster((1,)), 10.0)
+    exchange = Exchange(0, Roster((1,)), Awaited(10.0))
     exchange.post(Step(0, 0), row(1), {1: 0.5})
     exchange.begin(Step(0, 0))
     exchange.deliver(1, Step(0, 0), row(3), (), 0.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from p2pser.gossip.mixer import Step
 from p2pser.network import events
+from p2pser.network.awaited import Awaited
 from p2pser.network.exchange import Exchange
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -32,7 +33,7 @@ class End:
 
     def __init__(self, me: int) -> None:
         self.me, self.other = me, 1 - me
-        self.exchange = Exchange(me, Roster([self.other]), 1e9)
+        self.exchange = Exchange(me, Roster([self.other]), Awaited(1e9))
         self.waits = False
         self.mixed: dict[Step, float] = {}
         """The norms of the flows that it has applied."""
@@ -214,7 +215,7 @@ def changed(edge: Edge) -> None:
     """The topology changes at both ends."""
     for end in edge.ends:
         before = end.exchange
-        end.exchange = Exchange(end.me, Roster([end.other]), 1e9)
+        end.exchange = Exchange(end.me, Roster([end.other]), Awaited(1e9))
         end.exchange.go_on_from(before.carried())
         end.hold(State.LOST)
         end.waits = False

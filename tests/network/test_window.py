@@ -16,6 +16,7 @@ from torch import Tensor
 from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import Topology, parse
 from p2pser.network import events
+from p2pser.network.awaited import Awaited
 from p2pser.network.exchange import DeliveryStatus, Exchange
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -46,12 +47,12 @@ class One:
 
     def __init__(self, me: int, where: Topology, timeout: float = 1e9) -> None:
         self.me, self.where = me, where
-        self.exchange = Exchange(me, Roster(where.neighbours(me)), timeout)
+        self.exchange = Exchange(me, Roster(where.neighbours(me)), Awaited(timeout))
         self.x = torch.full((3,), float(me), dtype=torch.float64)
         self.round = 0
         self.statuses: list[DeliveryStatus] = []
         for j in where.neighbours(me):
-            self.exchange.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
+            self.exchange.awaited.progress(j, Progress(0, 0, Phase.TRAIN, 0), 0.0)
 
     def post(self) -> tuple[int, ...]:
         e = self.round
@@ -122,7 +123,7 @@ def freely(where: Topology, rounds: int, seed: int, slow: int | None = None) -> 
             waiting[i] = True
         else:
             sender, (step, value, progress) = what
-            one.exchange.progress(sender, progress, now)
+            one.exchange.awaited.progress(sender, progress, now)
             if value is not None:
                 one.exchange.deliver(sender, step, value, (), now)
         if waiting[i] and one.finish(now):
@@ -154,12 +155,12 @@ def test_the_one_before_a_stopped_peer_in_a_directed_ring_waits_for_it_after_two
     assert {before, after} == {0, 2}
     for e in range(3):
         one.post()
-        one.exchange.progress(before, past(e + 5), 1.0)
+        one.exchange.awaited.progress(before, past(e + 5), 1.0)
         one.exchange.deliver(before, Step(e, 0), torch.zeros(3).double(), (), 1.0)
         assert one.finish(1.0) == (e == 0)  # the receiver has read nothing yet
         if e == 1:
             assert one.exchange.waiting(1.0) == (after,)
-            one.exchange.progress(after, past(0), 2.0)
+            one.exchange.awaited.progress(after, past(0), 2.0)
             assert one.finish(2.0)
     one.exchange._roster.changed(events.Changed(after, State.PRESENT, State.LOST, Cause.DEATH), 3.0)
     assert one.finish(3.0)
@@ -205,7 +206,7 @@ def test_late_rows_of_a_schedule_are_settled_with_the_weight_of_their_own_exchan
                 held.append((due, one.me, j, Step(e, 0), one.x))
         for due, i, j, step, value in held:
             if due == e:
-                peers[j].exchange.progress(i, Progress(e, 0, Phase.TRAIN, 0), now)
+                peers[j].exchange.awaited.progress(i, Progress(e, 0, Phase.TRAIN, 0), now)
                 peers[j].exchange.deliver(i, step, value, (), now)
         now += 2.0
         assert all(one.finish(now) for one in peers)

@@ -11,6 +11,7 @@ from p2pser.config import Config
 from p2pser.gossip.mixer import Step
 from p2pser.graph.spec import load
 from p2pser.network import events
+from p2pser.network.awaited import Awaited
 from p2pser.network.exchange import Exchange
 from p2pser.network.roster import Roster
 from p2pser.network.states import Cause, State
@@ -29,7 +30,7 @@ class Waiting:
         topology.write_text("name: four\ngraph: {kind: ring, peers: 4}\npeers:\n  1: {address: none}\n"
                             "  3: {address: 'tcp://192.0.2.3:5700'}\n")
         self.roster = Roster((1, 3))
-        self.exchange = Exchange(0, self.roster, 60.0)
+        self.exchange = Exchange(0, self.roster, Awaited(60.0))
         self.io = type("IO", (), {"progress": Progress(6, 0, Phase.EXCHANGE, 0)})
         self.telemetry = Telemetry(folder)
         self.waits = Waits(Config(), load(str(topology), None, 0), 0, self, Reporter(  # type: ignore[arg-type]
@@ -73,7 +74,7 @@ def test_a_round_that_lasts_much_longer_than_those_before_is_told_once_with_whom
     for j, progress in ((1, Progress(6, 0, Phase.EXCHANGE, 9)), (3, Progress(5, 0, Phase.TRAIN, 2))):
         peer.roster.changed(events.Changed(j, State.ABSENT, State.PRESENT, Cause.HELLO), peer.now)
         peer.roster.progressed(events.Progressed(j, progress))
-        peer.exchange.progress(j, progress, peer.now)
+        peer.exchange.awaited.progress(j, progress, peer.now)
     peer.begins(Step(6, 0))
     peer.exchange.deliver(1, Step(6, 0), peer.exchange, (), peer.now)  # type: ignore[arg-type]
     assert peer.at(1014.9) == []  # five times the usual three seconds, which is more than dead_after

@@ -17,7 +17,7 @@ from p2pser.config import Config
 from p2pser.features.federation import Federation
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology, load
-from p2pser.network import exchange
+from p2pser.network import awaited
 from p2pser.wire.messages import Phase, Progress
 from schedules import data
 from schedules.disk import Disks, tear
@@ -39,7 +39,7 @@ TOPOLOGIES: dict[str, tuple[int, ...]] = {
 STATIC = ("ring", "chain", "star", "complete", "grid", "tree", "random-regular", "erdos-renyi", "barbell")
 """Those whose weights may follow the clips."""
 DEAD_AFTER, ROUND_TIMEOUT = 3.0, 6.0
-QUIET = (exchange.LONGEST + 4) * ROUND_TIMEOUT
+QUIET = (awaited.LONGEST + 4) * ROUND_TIMEOUT
 """Where no training thread goes on for so long, and no fault is left, it is a hang [s]."""
 HOSTILE = 0.15
 """The share of schedules in which a peer lies."""
@@ -379,7 +379,7 @@ def _waits(schedule: Schedule, process: Process) -> str:
     if progress.phase is Phase.START:
         awaited = mixer.roster.missing()
     else:
-        awaited = mixer.exchange.waiting(process.clock()) if mixer.exchange._step is not None else ()
+        awaited = mixer.exchange.waiting(process.clock()) if mixer.exchange.awaited.step is not None else ()
     whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in awaited)
     return f"{process.name} in {progress.phase.name} {at} waits for {whom or 'nobody'}, lost {sorted(mixer.lost)}, " \
            f"links {process.io.states()}"
