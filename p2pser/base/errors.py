@@ -5,9 +5,10 @@ Every message is one sentence that states what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class P2PSERError(Exception):
@@ -66,6 +67,20 @@ class RefusedError(ProtocolError):
     """The neighbours and this peer do not fit (keys, settings, topology, model or labels)."""
 
     exit_code = 2
+
+
+@contextlib.contextmanager
+def raised_as(kind: type[P2PSERError], sentence: str) -> Iterator[None]:
+    """Raise what the code of a plug-in raises, whatever it is, as an error of this kind: the sentence, and the reason.
+
+    An error of p2pser's passes as it is.
+    """
+    try:
+        yield
+    except P2PSERError:
+        raise
+    except Exception as error:
+        raise kind(f"{sentence} ({type(error).__name__}: {error})") from error
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE)

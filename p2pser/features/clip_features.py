@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base.errors import ConfigError, CorpusError, P2PSERError
+from p2pser.base.errors import ConfigError, CorpusError, raised_as
 from p2pser.config import FeatureSettings
 from p2pser.features import cache, encoders, levels
 from p2pser.features.kind import Array, FeatureKind, kind_class, kinds_of
@@ -58,12 +58,8 @@ def compute_kind(signal: NDArray[np.floating], name: str, settings: FeatureSetti
     """
     kind = kind_class(name).of(settings)
     samples = levels.prepared(np.ascontiguousarray(signal, dtype=np.float32), settings)
-    try:
+    with raised_as(CorpusError, f"the features {name} cannot be computed of it"):  # it costs the clip, not the run
         values = np.asarray(kind.compute(samples), dtype=np.float32)
-    except P2PSERError:
-        raise
-    except Exception as error:  # a plug-in's code: its error costs the clip, not the run
-        raise CorpusError(f"the features {name} cannot be computed of it ({type(error).__name__}: {error})") from error
     if values.shape != kind.cached_shape():
         raise ConfigError(f"the feature kind {name} returned values of shape {values.shape}, and its shape is "
                           f"{kind.cached_shape()}")

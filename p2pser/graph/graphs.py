@@ -13,7 +13,7 @@ from typing import Any
 import networkx as nx
 
 from p2pser.base import seeding
-from p2pser.base.errors import P2PSERError, TopologyError, nearest
+from p2pser.base.errors import TopologyError, nearest, raised_as
 from p2pser.base.registries import GRAPHS, SCHEDULES
 from p2pser.graph.kind import MAX_PEERS, GraphKind, registered
 
@@ -48,13 +48,8 @@ def build(kind: str, peers: int | None = None, **parameters: Any) -> nx.Graph:
 
 def _made(kind: GraphKind, peers: int, **parameters: Any) -> nx.Graph:
     """Return what the function of a kind returns. Raises TopologyError where it fails or has another size."""
-    try:
+    with raised_as(TopologyError, f"graph kind {kind.name!r} makes no graph of {peers} peers"):
         graph = kind.make(peers, **parameters)
-    except P2PSERError:
-        raise
-    except Exception as error:  # the code of a plug-in may raise anything
-        raise TopologyError(f"graph kind {kind.name!r} makes no graph of {peers} peers ({type(error).__name__}: "
-                            f"{error})") from error
     if isinstance(graph, nx.Graph) and graph.number_of_nodes() != peers:
         raise TopologyError(f"graph kind {kind.name!r} makes a graph of {graph.number_of_nodes()} peers, not {peers}")
     return graph

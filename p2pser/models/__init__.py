@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from p2pser.base import seeding
-from p2pser.base.errors import ModelError, P2PSERError
+from p2pser.base.errors import ModelError, raised_as
 from p2pser.base.registries import FAMILIES
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.models import widths
@@ -85,13 +85,9 @@ def sketch(settings: ModelSettings, shape: tuple[int, ...], classes: int) -> nn.
     if len(shape) != dimensions:
         raise ModelError(f"model {settings.name!r} takes {features}, not features of shape {shape}; set "
                          + instead.format(kind=chosen.defaults.get("features.kind", "logmel")))
-    try:
+    with raised_as(ModelError, f"the model family {settings.name!r} builds no network for features of shape {shape} "
+                               f"and {classes} outputs"):
         return _network(chosen.build(settings, shape, classes))
-    except P2PSERError:
-        raise
-    except Exception as error:  # the code of a plug-in may raise anything
-        raise ModelError(f"the model family {settings.name!r} builds no network for features of shape {shape} and "
-                         f"{classes} outputs ({type(error).__name__}: {error})") from error
 
 
 def _network(built: object) -> nn.Module:
