@@ -377,10 +377,10 @@ def _waits(schedule: Schedule, process: Process) -> str:
     progress, mixer = process.io.progress, process.mixer
     at = f"{progress.round}.{progress.slot}" if progress.phase else ""
     if progress.phase is Phase.START:
-        awaited = mixer.roster.missing()
+        missing = mixer.roster.missing()
     else:
-        awaited = mixer.exchange.waiting(process.clock()) if mixer.exchange.awaited.step is not None else ()
-    whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in awaited)
+        missing = mixer.exchange.waiting(process.clock()) if mixer.exchange.awaited.step is not None else ()
+    whom = ", ".join(f"{j} ({schedule.machines[j].what()})" for j in missing)
     return f"{process.name} in {progress.phase.name} {at} waits for {whom or 'nobody'}, lost {sorted(mixer.lost)}, " \
            f"links {process.io.states()}"
 
