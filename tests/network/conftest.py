@@ -118,16 +118,18 @@ class Proxy:
         self._selector.close()
 
     def _accept(self) -> None:
-        near, _ = self._listener.accept()
         assert self.target is not None
-        far = socket.socket()
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        try:
-            far.connect(self.target)
-        except OSError:
-            near.close()
-            far.close()
-            return
+        with contextlib.ExitStack() as unless_both:
+            try:
+                far = unless_both.enter_context(socket.socket())
+                near, _ = self._listener.accept()
+                unless_both.enter_context(near)
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                far.connect(self.target)
+            except OSError:  # nobody listens there, or a test has taken all descriptors: then the caller waits here
+                threading.Event().wait(0.02)
+                return
+            unless_both.pop_all()
         for source, sink, out in ((near, far, True), (far, near, False)):
             source.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             self._pairs[source] = sink, out

@@ -130,7 +130,7 @@ def test_a_connection_in_its_handshake_is_not_cut_for_a_crowd(network: Network, 
 
 def test_a_peer_outlives_a_crowd_that_takes_every_descriptor(network: Network, eventually: Eventually) -> None:
     """Its limit is raised no further: a crowd comes while 100 descriptors are left, and the peer has work to do."""
-    a, b = network.peer(0, (1,)), network.peer(1, (0,))
+    a, b = network.peer(0, (1,)), network.peer(1, (0,), dials=())
     for io in (a, b):
         network.wait(io, events.Up)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
