@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -197,10 +198,23 @@ def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PS
         raise unwritable(error, f"cannot write {path}: {reason.strerror or reason}; make room there", reason) from None
 
 
+def opened(path: Path) -> IO[bytes]:
+    """Open a file for reading. Raises OSError, also where the path is a named pipe: its writer may never come."""
+    def no_pipe(name: str, flags: int) -> int:
+        handle = os.open(name, flags | os.O_NONBLOCK)
+        if stat.S_ISFIFO(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.ESPIPE, "it is a pipe, not a file", name)
+        return handle
+
+    return open(path, "rb", opener=no_pipe)
+
+
 @patient
 def read(path: Path) -> bytes:
     """Return the content of a file. Raises OSError."""
-    return path.read_bytes()
+    with opened(path) as file:
+        return file.read()
 
 
 def read_json(path: Path, form: type[T]) -> T | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import whole_lines
+from p2pser.base.atomic import opened, whole_lines
 from p2pser.peer import telemetry
 
 Record = dict[str, Any]
@@ -37,7 +37,7 @@ class Follower:
         """Return the kept lines, oldest first. Raises OSError where the file cannot be read."""
         seen = self._seen.get(path)
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if seen is not None and seen.inode == inode:
                     file.seek(seen.end - len(seen.last))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from p2pser.base.atomic import append_at_once, append_privately, append_whole, whole_lines
+from p2pser.base.atomic import append_at_once, append_privately, append_whole, opened, whole_lines
 from p2pser.base.errors import ConfigError
 
 METRICS = "metrics.jsonl"
@@ -165,7 +165,8 @@ def older_lines(path: Path) -> list[bytes]:
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return whole_lines(path.read_bytes())
+        with opened(path) as file:
+            return whole_lines(file.read())
     except FileNotFoundError:
         return []
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import read_json
+from p2pser.base.atomic import opened, read_json
 from p2pser.base.errors import CheckpointError, ConfigError, printable
 from p2pser.peer import names
 from p2pser.peer.telemetry import EVENTS, METRICS, read
@@ -315,7 +315,7 @@ def _before(records: Sequence[Mapping[str, Any]], until: datetime) -> list[Mappi
 def _locked(lock: Path) -> bool:
     """Whether a process holds the lock of a folder."""
     try:
-        with lock.open("rb") as file:
+        with opened(lock) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -136,6 +136,18 @@ def test_a_damaged_file_costs_only_itself(tmp_path: Path, name: str, content: by
     assert shown.output.count("is it running   no, it was killed") == 2
 
 
+@pytest.mark.parametrize("name", ["run.json", "finished.json", "metrics.jsonl", "events.jsonl", "lock"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    file = peer_folder(tmp_path, 0) / name
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    peer_folder(tmp_path, 1)
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot")])
+    assert isinstance(shown.exception, SystemExit)
+    assert shown.exit_code == 1
+    assert shown.output.count("is it running   no, it was killed") == 2
+
+
 def test_a_damaged_line_of_events_costs_only_itself(tmp_path: Path) -> None:
     folder = peer_folder(tmp_path, 0)
     with (folder / "events.jsonl").open("ab") as file:
