@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from p2pser.base.atomic import new_file
 from p2pser.base.errors import ConfigError
+from p2pser.base.frames import to_csv
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions
@@ -49,18 +50,13 @@ def rated_rows(ratings: Ratings, **same: Any) -> Iterator[dict[str, Any]]:
 
 
 def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV in UTF-8; all have the columns of the first. Names of files that are no text are escaped.
+    """Write rows as CSV in UTF-8, all or none. Names of files that are no text are escaped.
 
-    Raises ConfigError where that fails.
+    Raises ConfigError where that fails: a table that was there stays.
     """
-    lines = iter(table)
-    first = next(lines)
+    content = to_csv(list(table)).encode("utf-8", "backslashreplace")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            writer = csv.DictWriter(file, list(first), lineterminator="\n")
-            writer.writeheader()
-            writer.writerow(first)
-            writer.writerows(lines)
+        with path.open("wb") if path.exists() and not path.is_file() else new_file(path) as file:  # a pipe stays one
+            file.write(content)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from p2pser.base.errors import P2PSERError
+from p2pser.base.errors import ConfigError
 from p2pser.evaluation import listing
 from p2pser.evaluation.calibration import fit_temperature
 from p2pser.evaluation.metrics import Predictions, uar_folds, uar_pooled
@@ -108,5 +112,21 @@ def test_a_temperature_that_was_fitted_on_these_clips_scales_each_speaker_by_the
 
 
 def test_a_table_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(P2PSERError, match="cannot write"):
+    with pytest.raises(ConfigError, match="cannot write"):
         listing.write(tmp_path, listing.rows(made(), LABELS))
+
+
+def test_a_table_on_a_full_disk_leaves_the_one_before(tmp_path: Path, room: Callable[[int], Any]) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("the table before\n")
+    with room(1000), pytest.raises(ConfigError, match=r"p\.csv: File too large; choose another place"):
+        listing.write(path, listing.rows(made(), LABELS))
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"p.csv": "the table before\n"}
+
+
+def test_a_table_goes_into_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        listing.write(tmp_path / "pipe", [{"path": "a\udcff.wav", "label": "joy"}])
+        assert read.result() == "path,label\na\\udcff.wav,joy\n"
