@@ -108,6 +108,8 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
 
 @pytest.mark.parametrize(("arguments", "said"), [
     ({"tune": "training.lr=0.1"}, "two values or more"),
+    ({"tune": "training.lr=0.1,0.1"}, "two values or more that differ"),
+    ({"tune": "training.lr=0.1,0.2;training.lr=0.2,0.3"}, "training.lr is there twice"),
     ({"tune": "training.rl=0.1,0.2"}, "did you mean 'training.lr'"),
     ({"tune": "training.lr=-1,0.2"}, "training.lr"), ({"tune": "training.lr=0.1,0.2", "inner": 9}, "9 inner folds"),
     ({"algorithms": ["dfedavg:training.lr=0.1|0.2:training.momentum=0|0.9"]}, "more than one setting"),
