@@ -95,5 +95,6 @@ class Reporter:
                 self.tell("rejoined", f"peer {peer} has come back and takes part from now on", peer=peer)
             else:
                 self.tell("apart", f"{reason}; it is not waited for until its rows come again", peer=peer)
-        elif event.before is State.SUSPECT and event.after is State.PRESENT:
-            self.tell("alive", f"peer {peer} is back", peer=peer)
+        elif event.after is State.PRESENT and event.before in (State.SUSPECT, State.RETURNING):
+            self.tell("alive", f"peer {peer} {'is back' if event.before is State.SUSPECT else 'takes part again'}",
+                      peer=peer)

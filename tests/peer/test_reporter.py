@@ -21,6 +21,7 @@ from p2pser.peer.telemetry import Telemetry, read
     (events.Changed(2, State.PRESENT, State.SUSPECT, Cause.SILENCE, "silent for 2.0 s", 2.0), "suspect",
      "peer 2 has been silent for 2.0 s", 0),
     (events.Changed(2, State.SUSPECT, State.PRESENT, Cause.TRAFFIC), "alive", "peer 2 is back", 0),
+    (events.Changed(2, State.RETURNING, State.PRESENT, Cause.ROW), "alive", "peer 2 takes part again", 0),
     (events.Changed(2, State.LOST, State.RETURNING, Cause.TRAFFIC), "rejoined",
      "peer 2 has come back and takes part from now on", 0),
     (events.Changed(2, State.PRESENT, State.RETURNING, Cause.APART, "peer 2 goes on without peer 3"), "apart",
