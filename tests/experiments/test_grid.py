@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +29,6 @@ from p2pser.experiments.report import grid as report
 from p2pser.experiments.report.figures import all as figures
 from p2pser.experiments.report.page import Part, page
 from p2pser.graph import spec
-from p2pser.peer.launch import start_forkserver
 
 SETTINGS = {"training.rounds": 3, "training.local_steps": 2, "model.hidden": [8], "features.kind": "logmel",
             "features.n_mels": 16, "features.seconds": 0.4, "model.name": "cnn2d", "corpus.split": "group:2"}
@@ -236,37 +231,6 @@ def test_killed_three_times_a_comparison_ends_with_the_same_tables(whole, tmp_pa
     assert finished == [2, 5, 7]
     call(whole[0] / "grid.yaml", out)
     assert contents(out) == whole[1]
-
-
-def _worker(pipe: Connection) -> None:
-    """Start a worker as the pool does, and tell its process id; it would wait for ever."""
-    get_context("fork").Process(target=_wait, args=(pipe,)).start()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _wait(pipe: Connection) -> None:
-    pool._start_worker()
-    pipe.send(os.getpid())
-    threading.Event().wait()
-
-
-def test_workers_end_with_the_process_that_is_killed():
-    start_forkserver(Config())
-    context = get_context("forkserver")
-    here, there = context.Pipe(duplex=False)
-    with here:
-        parent = context.Process(target=_worker, args=(there,))
-        parent.start()
-        there.close()
-        parent.join()
-        assert parent.exitcode == -signal.SIGKILL
-        with contextlib.suppress(EOFError):  # it may end before it tells
-            worker = here.recv()
-            try:
-                assert here.poll(60)  # the pipe's other end closes with the worker, its last holder
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(worker, signal.SIGKILL)
 
 
 def test_a_trial_with_other_faults_is_another(whole):
