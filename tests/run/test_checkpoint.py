@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import safetensors.torch
@@ -20,6 +20,7 @@ import torch
 from commands import Forked
 from torch import Tensor
 
+from p2pser.base import atomic
 from p2pser.base.errors import CheckpointError
 from p2pser.run import checkpoint
 
@@ -357,14 +358,14 @@ def test_a_checkpoint_that_cannot_be_opened_for_a_moment_is_not_damaged(tmp_path
     for round in (3, 5):
         save(tmp_path, round)
     checkpoint._sound.clear()  # a peer that was started again has verified none
-    read, failures = Path.read_bytes, [errno.EMFILE, errno.ENFILE]
+    real, failures = atomic.opened, [errno.EMFILE, errno.ENFILE]
 
-    def read_bytes(path: Path) -> bytes:
+    def opened(path: Path) -> IO[bytes]:
         if path.name == "meta.json" and failures:
             raise OSError(failures.pop(), "none free")
-        return read(path)
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(atomic, "opened", opened)
     assert checkpoint.prune(tmp_path, keep=2) == []
     assert not failures
     check(tmp_path, 3)
