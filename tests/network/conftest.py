@@ -126,7 +126,8 @@ class Proxy:
                 unless_both.enter_context(near)
                 far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 far.connect(self.target)
-            except OSError:  # nobody listens there, or a test has taken all descriptors: then the caller waits here
+            except OSError:
+                # The target does not listen: the connection closes. No descriptor is free: it stays in the backlog.
                 threading.Event().wait(0.02)
                 return
             unless_both.pop_all()
