@@ -26,7 +26,8 @@ from p2pser.experiments.report import simulation as report
 from p2pser.features import audio
 from p2pser.features.federation import federate
 from p2pser.graph import spec
-from p2pser.inference.predictor import Answer, Predictor, load
+from p2pser.inference.answers import Answer
+from p2pser.inference.predictor import Predictor, load
 from p2pser.models.heard import COUNTS
 
 

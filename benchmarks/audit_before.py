@@ -34,8 +34,9 @@ from p2pser.graph.spec import Topology
 from p2pser.privacy import runs
 from p2pser.privacy.audit import audit
 from p2pser.run.setup import STATISTICS
-from p2pser.simulation.engine import Witness, simulate
+from p2pser.simulation.engine import simulate
 from p2pser.simulation.results import Simulation
+from p2pser.simulation.witness import Witness
 from p2pser.wire.codec import Received
 
 BEFORE = '''
@@ -158,7 +159,7 @@ def main() -> None:
         data = [f"corpus.data={json.dumps(str(given.data))}"] if given.data else []
         config = Config().with_settings([f"corpus.name={given.corpus}", *data, "corpus.split=none",
                                          f"features.normalise={normalise}", *own])
-        runs.simulate = Recorded(given.checkout.resolve(), own, seen)  # type: ignore[assignment]
+        runs.simulate = Recorded(given.checkout.resolve(), own, seen)  # type: ignore[assignment,attr-defined]
         result = audit(config, topology, federate(config, topology.size), rounds=seen,
                               colluding=given.colluding, seeds=given.seeds)
         by_normalise[normalise] = [finding.to_dict() for finding in result.findings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from scipy.signal import butter, sosfiltfilt
@@ -17,6 +18,7 @@ from p2pser.config import Config
 from p2pser.corpora import combined
 from p2pser.corpora.folds import folds
 from p2pser.features import audio, conditions
+from p2pser.features.normalisation import Float32
 
 RATE = 16000
 
@@ -29,8 +31,9 @@ def main() -> None:
     given = parser.parse_args()
     corpus = combined.load(Config().with_settings([f"corpus.name={given.corpus}", f"corpus.data={given.data}"]).corpus)
     telephone = butter(6, [300, 3400], "bandpass", fs=RATE, output="sos")
-    versions = {"as they are": lambda signal: signal, "telephone": lambda signal: sosfiltfilt(telephone, signal),
-                "20 dB lower": lambda signal: 0.1 * signal}
+    versions: dict[str, Callable[[Float32], Float32]] = {
+        "as they are": lambda signal: signal, "telephone": lambda signal: sosfiltfilt(telephone, signal),
+        "20 dB lower": lambda signal: 0.1 * signal}
     signals = [audio.read(clip.path, RATE) for clip in corpus.clips]
     for version, changed in versions.items():
         counts: Counter[str] = Counter()

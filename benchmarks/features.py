@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
@@ -119,10 +120,10 @@ def accuracy(corpus: Corpus, matrix: np.ndarray) -> dict[str, dict[str, float]]:
     speakers = [clip.speaker for clip in corpus.clips]
     own = by_speaker(matrix, speakers, None)
 
-    def svc(seed: int) -> object:
+    def svc(seed: int) -> Any:
         return SVC(C=3, gamma=1 / (3 * matrix.shape[1]), class_weight="balanced")
 
-    def mlp(seed: int) -> object:
+    def mlp(seed: int) -> Any:
         return MLPClassifier((128,), alpha=1.0, learning_rate_init=1e-3, max_iter=60, random_state=seed)
 
     def scaled(fold: Split, how: str) -> np.ndarray:

@@ -28,7 +28,7 @@ from p2pser.simulation.engine import simulate
 HEARD, PEERS, FOLDS = (0, 10), 9, 10
 
 
-def measured(config: Config) -> tuple[float, dict[str, tuple[NDArray[np.floating], NDArray[np.integer]]]]:
+def measured(config: Config) -> tuple[float, dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]]:
     """Return the UAR, and by name the probabilities and targets whose calibration is judged."""
     run = simulate(config, load("ring", peers=PEERS), federate(config, PEERS), each_peer=False)
     assert run.predictions is not None

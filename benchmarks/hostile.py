@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import hostile_peers as hostile
@@ -56,8 +57,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=2, help="hostile neighbours that an honest peer has at most")
     given = parser.parse_args()
     sizes = {"peers": given.peers, "count": given.count, "most": given.most}
-    several = [[hostile.Outcome(**outcome) for outcome in pairs.kept(given.out, config, lambda config=config: pair(
-        config, **sizes), degree=DEGREE, **sizes)] for config in pairs.each(pairs.settings(given), given)]
+    several = [[hostile.Outcome(**outcome) for outcome in pairs.kept(given.out, config, partial(pair, config, **sizes),
+                                                                     degree=DEGREE, **sizes)]
+               for config in pairs.each(pairs.settings(given), given)]
     outcomes = mean(several)
     if given.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes]))

@@ -34,7 +34,8 @@ class Cnn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.one(x)), 2)
-        return self.head(F.relu(self.two(x)).mean((2, 3)))
+        logits: Tensor = self.head(F.relu(self.two(x)).mean((2, 3)))
+        return logits
 
 
 def views(module: nn.Module, rows: Tensor) -> dict[str, Tensor]:
@@ -60,7 +61,7 @@ def loop(module: nn.Module) -> Step:
         for i in range(len(rows)):
             gradient = schema.bind(module, rows[i])
             gradient.zero_()
-            F.cross_entropy(module(x[i]), y[i]).backward()
+            F.cross_entropy(module(x[i]), y[i]).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 moved_(rows[i], velocity[i], gradient)
     return step
@@ -82,7 +83,7 @@ def batched(module: nn.Module, forward: Callable[[dict[str, Tensor], Tensor], Te
     def step(rows: Tensor, velocity: Tensor, x: Tensor, y: Tensor) -> None:
         leaf = rows.detach().requires_grad_()
         logits = forward(views(module, leaf), x)
-        F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()
+        F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum").div(BATCH).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             moved_(rows, velocity, leaf.grad)  # type: ignore[arg-type]
     return step

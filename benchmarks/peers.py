@@ -20,6 +20,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def main() -> None:
 
     parts: list[Callable[[], dict[tuple[str, str], float]]] = []
     if "start" in wanted:
-        parts += [lambda peers=peers: start_and_memory(peers) for peers in chosen.peers]
+        parts += [partial(start_and_memory, peers) for peers in chosen.peers]
     if "round" in wanted:
         parts += [lambda: rounds_and_bytes(chosen.peers[0], LIGHT, chosen.rounds),
                   lambda: rounds_and_bytes(chosen.peers[0], HEAVY, max(3, chosen.rounds // 3))]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import pairs
@@ -36,7 +37,7 @@ def main() -> None:
 
     results: list[dict[str, Any]] = [
         row for config in pairs.each(base, given)
-        for row in pairs.kept(given.out, config, lambda config=config: measure(config), topology=topology.digest())]
+        for row in pairs.kept(given.out, config, partial(measure, config), topology=topology.digest())]
     rows = personal.tabulate(results)
     if given.json:
         print(json.dumps(rows))

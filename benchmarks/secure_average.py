@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ def main() -> None:
     results: dict[str, dict[tuple[int, int], dict[str, Any]]] = {name: {} for name in (*SCHEMES, SERVER)}
     for config in pairs.each(base, given):
         for name, own in schemes(config).items():
-            outcome = pairs.kept(given.out, own, lambda name=name, own=own: run(name, own, given.peers),
+            outcome = pairs.kept(given.out, own, partial(run, name, own, given.peers),
                                  scheme=name, peers=given.peers)
             results[name][config.seed, config.corpus.fold] = outcome
             print(f"seed {config.seed}, fold {config.corpus.fold}, {name}: UAR {outcome['uar']:.3f}", file=sys.stderr,

@@ -11,6 +11,7 @@ model's. The same runs without a straggler stand beside it. Finished runs are ke
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,10 @@ def main() -> None:
     for config in pairs.each(pairs.settings(given), given):
         # Chosen once a fold, by its first seed.
         first = config.with_settings(["seed=0"])
-        chosen = pairs.kept(given.out / "rates", first, lambda first=first: rates(first, given.peers),
+        chosen = pairs.kept(given.out / "rates", first, partial(rates, first, given.peers),
                             peers=given.peers)
-        documents.append(pairs.kept(given.out, config, lambda config=config, chosen=chosen: pair(
-            config, given.peers, chosen), peers=given.peers, rates=chosen))
+        documents.append(pairs.kept(given.out, config, partial(pair, config, given.peers, chosen),
+                                    peers=given.peers, rates=chosen))
     pooled = float(np.mean([document["pooled"] for document in documents]))
     rows = {name: reached([document["histories"][name] for document in documents], NEAR * pooled)
             for name in documents[0]["histories"]}

@@ -43,7 +43,7 @@ TARGETS = {
 }
 """Target range of each figure."""
 
-Matrix = NDArray[np.float64]
+Matrix = NDArray[np.floating]
 
 
 def uar(train: Matrix, train_labels: NDArray[np.str_], test: Matrix, test_labels: NDArray[np.str_]) -> float:
@@ -58,7 +58,7 @@ def uar(train: Matrix, train_labels: NDArray[np.str_], test: Matrix, test_labels
 def pooled(split: Split, matrix: Matrix, labels: NDArray[np.str_], *, common: bool = False) -> float:
     """Return the UAR of one model on all training clips; ``common``: scaled by training statistics."""
     train, test = list(split.train), list(split.test)
-    scale = from_sums(sums(matrix[train])).apply if common else np.asarray
+    scale: Callable[[Matrix], Matrix] = from_sums(sums(matrix[train])).apply if common else np.asarray
     return uar(scale(matrix[train]), labels[train], scale(matrix[test]), labels[test])
 
 

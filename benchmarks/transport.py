@@ -138,7 +138,7 @@ def _ours(side: int, pipe: Connection, size: int, exchanges: int) -> tuple[float
     torch.set_num_threads(1)
     schema = Schema.of(torch.nn.Linear(1, 1))
     topology = Topology("pair", networkx.path_graph(2), {}, "metropolis", {})
-    hello = Hello("benchmark", side, 1, {}, topology.digest(), schema.digest(), "00", ("a", "b"), 1)
+    hello = Hello("benchmark", side, 1, {}, topology.digest(), schema.digest(), (1.0,), ("a", "b"), 1)
     pair = keys.make()
     if side == 0:
         # The other end's key is needed before the listener is bound, so a free port is chosen beforehand.

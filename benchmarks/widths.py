@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import pairs
@@ -34,7 +35,7 @@ def main() -> None:
             f"fold {config.corpus.fold}, seed {config.seed}: {what}", file=sys.stderr))
 
     results: list[dict[str, Any]] = [
-        pairs.kept(given.out, config, lambda config=config: measure(config), topology=topology.digest())
+        pairs.kept(given.out, config, partial(measure, config), topology=topology.digest())
         for config in pairs.each(base, given)]
     rows = widths.tabulate(results)
     if given.json:

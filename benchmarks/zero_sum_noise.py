@@ -48,7 +48,7 @@ def shared_noise(config: Config, peer: int, neighbour: int, round: int, like: Te
     """Return what ``peer`` adds to its row (D,) for an edge; its neighbour adds the opposite."""
     first, second = sorted((peer, neighbour))
     draw = seeding.torch_generator(config.seed, f"{NAME} {first} {second}", round)
-    scale = config.gossip.parameters["noise"] * (1 if peer == first else -1)
+    scale = float(config.gossip.parameters["noise"]) * (1 if peer == first else -1)
     return scale * torch.randn(like.shape, generator=draw)
 
 

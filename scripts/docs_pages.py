@@ -166,7 +166,8 @@ all have the base class `p2pser.Error`. A traceback is a bug: please report it.
 ## Classes
 
 """
-    classes = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
+    classes: list[Any] = [kind for _, kind in inspect.getmembers(module, inspect.isclass)
+                          if kind.__module__ == module.__name__]
     classes.sort(key=lambda kind: inspect.getsourcelines(kind)[1])
     base = {kind: " → ".join(each.__name__ for each in reversed(kind.__mro__) if each in classes) for kind in classes}
     text += table(("class", "exit code", "meaning"), [
@@ -295,7 +296,7 @@ def examples(module: Any, kinds: Any) -> Iterator[str]:
                               "progress": progress}
     numbers = torch.tensor([1.0, -0.5, 0.25, 0.0])
     row = bytes(DENSE.encode(numbers))
-    made = (
+    made: tuple[tuple[str, Any, dict[str, Any], bytes], ...] = (
         ("A PING", kinds.PING, {"slot": 42}, b""),
         ("A row of four float32 numbers (1, -0.5, 0.25, 0)", kinds.ROW,
          {"round": 7, "slot": 0, "codec": DENSE.wire_name(numbers), "schema": bytes.fromhex("8caa1aaf43f5bf05"),
