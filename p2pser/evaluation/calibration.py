@@ -1,4 +1,6 @@
-"""Calibration of probabilities, and temperature scaling, which improves it. No torch.
+"""Calibration of probabilities, and temperature scaling, which improves it.
+
+No torch, and scipy only where it is used: a peer seldom needs it.
 
 A network is calibrated if it is right in 80 % of the cases to which it gives the probability 0.8. Trained networks are
 usually overconfident, and label smoothing makes them underconfident. Dividing the logits by one temperature, fitted on
@@ -14,8 +16,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
 from p2pser.evaluation.metrics import Predictions, uar_folds
 from p2pser.models.heard import Heard
@@ -79,6 +79,8 @@ def brier(probabilities: ArrayLike, targets: ArrayLike) -> float:
 
 def nll(logits: ArrayLike, targets: ArrayLike, temperature: float = 1.0) -> float:
     """Return the mean negative log-likelihood [nat] of the targets (n,) under logits (n, classes) / temperature."""
+    from scipy.special import log_softmax
+
     raw, right = _checked(logits, targets)
     return float(-np.mean(log_softmax(raw / temperature, axis=1)[np.arange(len(right)), right]))
 
@@ -88,6 +90,8 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
 
     The likelihood has one maximum in 1 / temperature. The clips must be of speakers whom the model was not trained on.
     """
+    from scipy.optimize import minimize_scalar
+
     raw, right = _checked(logits, targets)
     optimum = minimize_scalar(lambda log: nll(raw, right, math.exp(log)), bounds=(math.log(COLDEST), math.log(HOTTEST)),
                               method="bounded", options={"xatol": 1e-4})
@@ -115,6 +119,8 @@ def probabilities(predictions: Predictions) -> NDArray[np.float64]:
     """Return (n, classes), each row summing to 1. Raises ValueError where the predictions have no logits."""
     if predictions.logits is None:
         raise ValueError("these predictions have no logits, so they give no probabilities")
+    from scipy.special import softmax
+
     result: NDArray[np.float64] = softmax(predictions.logits, axis=1)
     return result
 

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from p2pser.evaluation.calibration import probabilities, scaled
 from p2pser.evaluation.metrics import Predictions
@@ -127,6 +126,8 @@ def sets_by_clips_heard(by_count: Mapping[int, Sequence[Predictions]], heard: Se
 
 def _threshold(part: Float64, level: float) -> float:
     """Return the largest edge above which the speakers' mean share, less its possible error, is at least ``level``."""
+    from scipy.special import stdtrit
+
     speakers = round(float(part[0]))
     if speakers < 2:
         return 0.0
@@ -156,6 +157,8 @@ def around(share: float, error: float, speakers: int) -> dict[str, Any]:
     """Return a share, mean over speakers, with its 95 % interval over them (Student's t, cut to 0 .. 1), as plain data;
     the interval is None where there is one speaker or the error is not known.
     """
+    from scipy.special import stdtrit
+
     interval = None
     if speakers > 1 and math.isfinite(error):
         reach = float(stdtrit(speakers - 1, 0.975)) * error

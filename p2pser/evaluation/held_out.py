@@ -22,7 +22,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from p2pser.evaluation import conformal
 from p2pser.evaluation.calibration import BINS, COLDEST, HOTTEST, probabilities, scaled
@@ -60,6 +59,8 @@ def likelihoods(predictions: Predictions) -> tuple[tuple[str, ...], Whole]:
     """Return the speakers, and the negative log-likelihood of each one's emotions at the temperatures of ``GRID``,
     (speakers, GRID) [1 / NAT nat].
     """
+    from scipy.special import log_softmax
+
     raw, rows = np.asarray(predictions.logits, dtype=np.float64), np.arange(len(predictions.targets))
     each = np.stack([-log_softmax(raw / math.exp(log), axis=1)[rows, predictions.targets] for log in GRID], axis=1)
     names, place = np.unique(predictions.speakers, return_inverse=True)

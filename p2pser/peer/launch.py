@@ -171,7 +171,9 @@ def start_forkserver(config: Config) -> None:
     # PRELOAD is last, since it freezes the objects that exist then. A missing package is reported by the peer.
     algorithm = ALGORITHMS.module(config.gossip.algorithm)
     budget = ["dp_accounting.pld"] if config.privacy.epsilon else []  # importing it takes each peer a second
-    modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), *budget, PRELOAD]
+    calibration = ["scipy.optimize"] if config.training.held_out else []
+    modules = [*FAMILIES[config.model.name].preload, *([algorithm] if algorithm else []), *budget, *calibration,
+               PRELOAD]
     multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     multiprocessing.forkserver.ensure_running()
 

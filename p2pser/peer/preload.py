@@ -3,15 +3,21 @@
 Every module that a peer imports lazily belongs here: otherwise each child imports it again, into memory of its own.
 """
 
+import ctypes.util
 import encodings.utf_8_sig
 import gc
+import multiprocessing.popen_forkserver
+import multiprocessing.queues
 
+import click
 import msgpack
 import numpy.ctypeslib
+import numpy.fft
 import numpy.ma
 import numpy.random
 import platformdirs
 import safetensors.numpy
+import soundfile
 import torch
 import zmq
 
@@ -36,12 +42,14 @@ import p2pser.models.networks.cnn2d
 import p2pser.models.networks.crnn
 import p2pser.models.networks.mlp
 import p2pser.models.networks.recurrent
+import p2pser.models.widths
 import p2pser.peer.launch
 import p2pser.peer.process
 import p2pser.training.learner
 from p2pser.base.registries import CORPORA
 
-__all__ = ["encodings", "msgpack", "numpy", "p2pser", "platformdirs", "safetensors", "torch", "zmq"]
+__all__ = ["click", "ctypes", "encodings", "msgpack", "multiprocessing", "numpy", "p2pser", "platformdirs",
+           "safetensors", "soundfile", "torch", "zmq"]
 
 # Search the corpora of installed packages once, here: it would be a tenth of each child's processor time.
 CORPORA.names()
