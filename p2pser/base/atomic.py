@@ -89,6 +89,16 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
         partial.unlink(missing_ok=True)
 
 
+def put(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+    """Write a file whole or not at all, as ``new_file`` does; into a pipe or device at ``path``, directly.
+
+    Raises OSError.
+    """
+    special = path.exists() and not path.is_file()
+    with path.open("wb") if special else new_file(path, mode=mode, durable=durable) as file:
+        file.write(content)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, *, durable: bool = True, private: bool = False) -> Iterator[Path]:
     """Make a folder that appears at ``path`` when the block ends, and not at all when the block raises.
@@ -186,8 +196,8 @@ def move(finished: Path, path: Path) -> None:
 def put_json(path: Path, document: Any, *, mode: int = 0o666) -> None:
     """Write a JSON file. Raises OSError."""
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-    with new_file(path, mode=mode) as file:
-        file.write(text.encode(errors="backslashreplace"))  # a file's name may be no text: JSON has an escape for it
+    # A file's name may be no text: JSON has an escape for it.
+    put(path, text.encode(errors="backslashreplace"), mode=mode)
 
 
 def write_json(path: Path, document: Any, *, mode: int = 0o666, error: type[P2PSERError] = CheckpointError) -> None:

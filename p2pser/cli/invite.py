@@ -37,7 +37,7 @@ def invite(sites: str, options: RunOptions, days: int, key_file: Path | None, fo
     """
     from datetime import datetime, timezone
 
-    from p2pser.base.atomic import missing_or_empty
+    from p2pser.base.atomic import missing_or_empty, put
     from p2pser.base.errors import ConfigError
     from p2pser.base.signing import fingerprint
     from p2pser.network.keys import make, read_secret_key, write_key_pair
@@ -54,8 +54,7 @@ def invite(sites: str, options: RunOptions, days: int, key_file: Path | None, fo
     try:
         if not missing_or_empty(out):
             raise ConfigError(f"{out} is not an empty folder: choose another --out")
-        out.mkdir(parents=True, exist_ok=True)
-        (out / invitation.RUN).write_text(invitation.run_file(config), encoding="utf-8")
+        put(out / invitation.RUN, invitation.run_file(config).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
     if key_file is None:

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.errors import CorpusError
 from p2pser.corpora.emotions import DIMENSIONS, canonical
 from p2pser.corpora.manifest_rows import (
@@ -325,8 +325,7 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
                          *(clip.extra.get(key, "") for key in extras),
                          *(repr(clip.votes[emotion]) if emotion in clip.votes else "" for emotion in voted)])
     try:
-        with new_file(path) as file:
-            file.write(buffer.getvalue().encode())
+        put(path, buffer.getvalue().encode())
     except OSError as error:
         raise CorpusError(f"cannot write the manifest {path}: {error.strerror}") from None
     except UnicodeEncodeError:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.errors import ConfigError
 from p2pser.base.frames import to_csv
 from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.evaluation.calibration import probabilities
 from p2pser.evaluation.concordance import Ratings
 from p2pser.evaluation.metrics import Predictions
 
@@ -19,8 +20,6 @@ def rows(predictions: Predictions, labels: Sequence[str], **same: Any) -> Iterat
     """Yield a row per clip: path, speaker, gender, fold, target, predicted, and a column ``p_LABEL`` per label with its
     probability (where there are logits). ``same``: columns with one value for all rows (corpus, seed, scheme).
     """
-    from p2pser.evaluation.calibration import probabilities  # scipy, which predictions do without
-
     chances = None if predictions.logits is None else probabilities(predictions)
     for place, speaker in enumerate(predictions.speakers):
         row = {
@@ -56,7 +55,6 @@ def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
     """
     content = to_csv(list(table)).encode("utf-8", "backslashreplace")
     try:
-        with path.open("wb") if path.exists() and not path.is_file() else new_file(path) as file:  # a pipe stays one
-            file.write(content)
+        put(path, content)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

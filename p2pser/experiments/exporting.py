@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import new_file, read_json, write_json
+from p2pser.base.atomic import put, read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.base.frames import to_csv
 from p2pser.experiments.trackers import TRACKERS, Line, News
@@ -91,8 +91,7 @@ def _settings(peer: PeerView) -> dict[str, Any]:
 def _to_csv(run: RunView, path: Path) -> dict[int, int]:
     """Write a table with a row for each peer and round; all of it, since that is cheap."""
     rows = list(_rows(run))
-    with new_file(path) as file:
-        file.write(to_csv(rows, ("peer", "round", "at")).encode())
+    put(path, to_csv(rows, ("peer", "round", "at")).encode())
     return {peer.peer: sum(row["peer"] == peer.peer for row in rows) for peer in run.peers}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.documents import read_text
 from p2pser.base.errors import ConfigError, P2PSERError, in_one_line
 from p2pser.base.paths import cache_folder, expanded
@@ -238,8 +238,7 @@ def _remember(identity: str, path: Path) -> None:
     note, place = cache_folder() / "encoders" / f"{identity}.json", json.dumps(str(path.resolve()))
     with contextlib.suppress(OSError):
         if not note.exists() or note.read_text(encoding="utf-8") != place:
-            with new_file(note, durable=False) as file:
-                file.write(place.encode())
+            put(note, place.encode(), durable=False)
 
 
 # -- layers --------------------------------------------------------------------------------------------------

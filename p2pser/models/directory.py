@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2pser.base.atomic import new_file, new_folder, patient
+from p2pser.base.atomic import new_folder, patient, put
 from p2pser.base.documents import read_text
 from p2pser.base.errors import CorpusError, ModelError
 from p2pser.base.registries import FAMILIES, FEATURES
@@ -311,8 +311,7 @@ def write(path: Path, row: Tensor, schema: Schema, card: Card, *, private: bool 
 @patient
 def replace_card(path: Path, schema: Schema, card: Card) -> None:
     """Replace the card of a model directory of this user's, whole or not at all. Raises OSError where that fails."""
-    with new_file(path / CARD, mode=0o600) as file:
-        file.write(_text(card, schema).encode())
+    put(path / CARD, _text(card, schema).encode(), mode=0o600)
 
 
 def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]:

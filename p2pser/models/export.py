@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from p2pser import models
 from p2pser.base import seeding
-from p2pser.base.atomic import new_folder
+from p2pser.base.atomic import new_folder, put
 from p2pser.base.errors import ModelError
 from p2pser.base.version import __version__
 from p2pser.base.wording import extra
@@ -130,7 +130,7 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(whole, shape, path, given, names, properties)
         text = json.dumps(document, ensure_ascii=False, indent=1)
-        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        put(path.with_suffix(".json"), f"{text}\n".encode())
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror or error}") from None
     return document

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.documents import as_yaml
 from p2pser.base.errors import ConfigError
 from p2pser.base.paths import expanded
@@ -90,8 +90,7 @@ def accept(invited: Invitation, site: Site, address: str | None, listen: str | N
                      f"{invited.run}.\n"
                      "Next, at its author: p2pser topology assemble FOLDER REPLY...", overwrite=True)
     try:
-        with new_file(site.folder / invitation.RUN) as file:
-            file.write(invitation.run_file(site.config).encode())
+        put(site.folder / invitation.RUN, invitation.run_file(site.config).encode())
     except OSError as error:
         raise ConfigError(f"cannot write to {site.folder}: {error.strerror}; choose another --out") from None
     return reply

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import new_file, read_json, write_json
+from p2pser.base.atomic import put, read_json, write_json
 from p2pser.base.errors import ConfigError
 from p2pser.base.wording import counted
 from p2pser.experiments.report.canvas import new_figure, save
@@ -55,8 +55,7 @@ def write(audit: Audit, folder: Path) -> None:
     write_json(folder / "audit.json", audit.to_dict(), error=ConfigError)
     picture(audit, folder / "audit.png")
     try:
-        with new_file(folder / "audit.html") as file:
-            file.write(page(audit).encode())
+        put(folder / "audit.html", page(audit).encode())
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}; give another --out") from None
 

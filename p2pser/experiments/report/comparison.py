@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pser.base.atomic import write_json
+from p2pser.base.atomic import put, write_json
 from p2pser.base.frames import to_csv
 from p2pser.base.wording import counted
 from p2pser.experiments.compare import BaselineRow, Comparison, SchemeRow
@@ -25,8 +25,7 @@ HEAD = ("", "gap", "degree", "MB/peer", "UAR (a)", "to pooled", "to pooled-steps
 
 def write(comparison: Comparison, out: Path) -> None:
     """Write ``FILES`` into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.csv").write_text(to_csv(comparison.rows()), encoding="utf-8")
+    put(out / "table.csv", to_csv(comparison.rows()).encode())
     compare_picture(out / "comparison.png",
                     {label: {"uar": curves.uar, "distance": curves.distance}
                      for label, curves in comparison.curves.items()},

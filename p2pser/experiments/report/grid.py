@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.errors import ConfigError
 from p2pser.base.wording import counted
 from p2pser.experiments.grid.cells import Place
@@ -37,8 +37,7 @@ def write(comparison: GridComparison, out: Path) -> list[str]:
         source = yaml.safe_dump(grid.model_dump(mode="json", exclude_defaults=True), sort_keys=False, width=100)
         html = page(f"Comparison {grid.name}", legend(comparison).splitlines(), _warning(comparison),
                     parts, tables, source)
-        with new_file(out / REPORT) as file:
-            file.write(html.encode())
+        put(out / REPORT, html.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {out}: {error.strerror or error}; give another --out") from None
     return [REPORT, f"{FIGURES}/", *tables]

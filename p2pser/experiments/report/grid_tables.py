@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.frames import to_csv
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.summary import SchemeFigures, Summary, contrast_rows
@@ -33,8 +33,7 @@ def write(summary: Summary, out: Path) -> list[str]:
             files[f"{name}.tex"] = to_latex(
                 ("place", "scheme", "minus", "points", "95 %", "p (Holm)"), difference_rows(summary)).encode()
         for file, content in files.items():
-            with new_file(out / file) as handle:
-                handle.write(content)
+            put(out / file, content)
         written += list(files)
     return written
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pser.base.atomic import new_file
+from p2pser.base.atomic import put
 from p2pser.base.errors import ConfigError
 from p2pser.evaluation.outputs import in_short
 from p2pser.experiments.report.runs import MEAN_CCC, UAR, run_picture
@@ -37,8 +37,7 @@ def write(result: SimulatedRun, folder: Path) -> None:
     """
     run = result.simulation
     try:
-        with new_file(folder / "metrics.jsonl") as file:
-            file.write("".join(json.dumps(round.to_dict()) + "\n" for round in run.history).encode())
+        put(folder / "metrics.jsonl", "".join(json.dumps(round.to_dict()) + "\n" for round in run.history).encode())
         for earlier in (folder / "model", *folder.glob("model-*")):
             if (earlier / directory.CARD).is_file():
                 shutil.rmtree(earlier)
