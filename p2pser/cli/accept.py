@@ -8,7 +8,7 @@ from shlex import quote
 import click
 
 from p2pser.cli.common import SEVERAL, json_option
-from p2pser.cli.output import note, print_findings, print_json
+from p2pser.cli.output import echo, note, print_findings, print_json
 
 
 @click.command()
@@ -62,8 +62,8 @@ def accept(file: Path, data: Path, address: str | None, listen: str | None, sett
         note("Next: mend what is marked MEND, and give this command again; nothing was written.")
         raise click.exceptions.Exit(2)
     if not as_json and reply is not None:
-        click.echo(f"the neighbours dial this site at: {reply['address']} (--address gives another)")
-        click.echo(f"this site's fingerprint: {own}")
+        echo(f"the neighbours dial this site at: {reply['address']} (--address gives another)")
+        echo(f"this site's fingerprint: {own}")
     where = folder / invitation.REPLY
     note(f"Next: send {where} to the author, and tell the fingerprint by telephone; {folder / acceptance.SITE_KEY} "
          "stays here. With the topology file that comes back:\n"

@@ -9,7 +9,7 @@ import click
 
 from p2pser.base.registry import Origin
 from p2pser.cli.common import json_option
-from p2pser.cli.output import print_json, print_table
+from p2pser.cli.output import echo, print_json, print_table
 
 
 @click.command()
@@ -46,6 +46,6 @@ def _facts(name: str, kind: type, origin: Origin, parameters: list[dict[str, Any
 
 
 def _explain(facts: dict[str, Any]) -> None:
-    click.echo(f"{facts['name']}: {facts['description']}")
+    echo(f"{facts['name']}: {facts['description']}")
     for parameter in facts["parameters"]:
-        click.echo(f"\ngossip.parameters.{parameter['name']} (default {parameter['default']}): {parameter['about']}")
+        echo(f"\ngossip.parameters.{parameter['name']} (default {parameter['default']}): {parameter['about']}")

@@ -9,7 +9,7 @@ import click
 from p2pser.base.wording import listed
 from p2pser.cli.common import SEVERAL, RunOptions, json_option, run_options, seeds_option, which_corpus
 from p2pser.cli.kinds import Source, writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 
 def _rounds(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -90,6 +90,6 @@ def audit(options: RunOptions, before: bool, seen: tuple[int, ...], colluding: i
     else:
         print_table(HEAD, text_rows(result))
         for sentence in (verdict(result), *result.notes):
-            click.echo(sentence)
+            echo(sentence)
     note(f"written to {folder}: {', '.join(FILES)}")
     raise click.exceptions.Exit(1 if result.exceeded else 0)

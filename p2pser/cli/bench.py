@@ -11,7 +11,7 @@ import click
 from p2pser.base.wording import listed
 from p2pser.cli.common import ALGORITHMS_HELP, RUN_OPTION, SEVERAL, json_option, worker_options
 from p2pser.cli.kinds import Source, Target, writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.experiments.bench.ranking import Ranking
@@ -83,7 +83,7 @@ def run(name: str, data: Path | None, topology: str, algorithm: str, settings: t
     folder = writable(out / str(chosen))
     if check:
         expected = estimated(grid, folder, workers)
-        click.echo(f"{chosen}: {expected}")
+        echo(f"{chosen}: {expected}")
         expected.require_memory()
         return
     comparison = compare_grid(grid, folder, processes=workers, progress=True,
@@ -131,4 +131,4 @@ def _print(ranking: Ranking, as_json: bool) -> None:
                     "notes": ranking.notes})
         return
     print_table(HEAD, text_rows(ranking), title=str(ranking.bench))
-    click.echo(legend(ranking))
+    echo(legend(ranking))

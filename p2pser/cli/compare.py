@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from p2pser.base.wording import listed
 from p2pser.cli.common import ALGORITHMS_HELP, RunOptions, device_option, experiment_options, json_option, run_options
 from p2pser.cli.kinds import Source, writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 WITH_GRID = ("out", "workers", "cluster", "as_json", "check")
 """Parameters of a call with a grid; all other settings are in the grid."""
@@ -68,7 +68,7 @@ def compare(ctx: click.Context, options: RunOptions, device: str | None, grid: P
         print_json({**comparison.to_dict(), "out": str(out)})
         return
     print_table(HEAD, text_rows(comparison), sections=(len(comparison.schemes) - 1,))
-    click.echo(legend(comparison))
+    echo(legend(comparison))
     note(f"written to {out}: {', '.join(FILES)}")
 
 
@@ -90,7 +90,7 @@ def _grid(ctx: click.Context, path: Path, out: Path | None, workers: int | str |
         if as_json:
             print_json(vars(expected))
         else:
-            click.echo(f"{path}: {expected}")
+            echo(f"{path}: {expected}")
         expected.require_memory()
         return
     comparison = compare_grid(grid, folder, processes=workers, progress=True,
@@ -100,7 +100,7 @@ def _grid(ctx: click.Context, path: Path, out: Path | None, workers: int | str |
         print_json({**report.to_dict(comparison), "out": str(folder)})
     else:
         print_table(report.HEAD, report.text_rows(comparison.summary))
-        click.echo(report.legend(comparison))
+        echo(report.legend(comparison))
     note(f"written to {folder}: {', '.join(written)}")
     if comparison.interrupted:
         note(f"interrupted: {comparison.missing} trials are missing; repeat the call to compute them")

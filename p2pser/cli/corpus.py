@@ -19,7 +19,7 @@ from p2pser.base.wording import counted
 from p2pser.cli.common import RUN_OPTION, json_option, new_folder_option, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 from p2pser.config import Config
 from p2pser.corpora import copies
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
@@ -59,7 +59,7 @@ def list_(as_json: bool) -> None:
         print_json(entries)
         return
     for entry in entries:
-        click.echo(f"{entry['name']:10s} {entry['about']}" + (f" ({entry['from']})" if entry["from"] else ""))
+        echo(f"{entry['name']:10s} {entry['about']}" + (f" ({entry['from']})" if entry["from"] else ""))
         if "licence" in entry:
             _print_how(entry)
 
@@ -123,7 +123,7 @@ def describe(name: str, data: Path | None, seed: int, as_json: bool) -> None:
         if as_json:
             print_json(entry)
         else:
-            click.echo(entry["about"])
+            echo(entry["about"])
             _print_how(entry)
         return
     loaded, seconds = _usable(several.load(section(CorpusSettings, name=chosen or name, data=where, seed=seed)))
@@ -178,14 +178,14 @@ def fetch(
         fetched["files"] = [vars(file) for file in files]
         for file in files[:SHOWN] if not as_json else ():
             compared = f"{file.published} as published" if file.published else "no published checksum"
-            click.echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256} ({compared})")
+            echo(f"{file.name}: {file.size} bytes, sha256 {file.sha256} ({compared})")
     loaded, seconds = _usable(load(name, folder))
     document = {**_document(loaded, seconds), "fetched": fetched}
     if as_json:
         print_json(document)
     else:
         _print_text(document)
-        click.echo(f"  in {folder}: --corpus {name} --data {folder}")
+        echo(f"  in {folder}: --corpus {name} --data {folder}")
     _need_clips(loaded)
 
 
@@ -214,7 +214,7 @@ def make(out: Path, seed: int, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), "clips": len(made.clips), "manifest": str(out / "manifest.csv")})
     else:
-        click.echo(f"{len(made.clips)} clips and manifest.csv in {out}")
+        echo(f"{len(made.clips)} clips and manifest.csv in {out}")
 
 
 def _accept(base: str, size: str, yes: bool) -> None:
@@ -251,11 +251,11 @@ def _entry(name: str) -> dict[str, Any]:
 
 def _print_how(entry: dict[str, Any]) -> None:
     how = f"p2pser corpus fetch {entry['name']}, from" if entry["fetch"] else "request it from"
-    click.echo(f"{'':10s}   licence: {entry['licence']}; {how} {entry['source']}")
+    echo(f"{'':10s}   licence: {entry['licence']}; {how} {entry['source']}")
     if entry["tables"]:
-        click.echo(f"{'':10s}   beside the recordings {entry['tables']}")
+        echo(f"{'':10s}   beside the recordings {entry['tables']}")
     for name, meaning in entry["variants"].items():
-        click.echo(f"{'':10s}   {name}: {meaning}")
+        echo(f"{'':10s}   {name}: {meaning}")
 
 
 def _write_manifests(corpora: Sequence[Corpus], target: Path) -> None:
@@ -322,19 +322,19 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 def _print_text(document: dict[str, Any]) -> None:
     version = f", version {document['version']}" if document["version"] else ""
     made = " (synthetic: for trying the system only)" if document["synthetic"] else ""
-    click.echo(f"{document['name']}{version}{made}: {document['clips']} clips, {document['seconds']:.0f} s, "
+    echo(f"{document['name']}{version}{made}: {document['clips']} clips, {document['seconds']:.0f} s, "
                f"{len(document['speakers'])} speakers")
     for what in ("emotions", "genders", "languages", "speakers"):
         counts = document[what]
         if set(counts) != {""} and counts:
             each = ", ".join(f"{name or 'unknown'} {count}" for name, count in counts.items())
             many = f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} clips each (--json lists all)"
-            click.echo(f"  {what:10s} {each if len(counts) <= EACH else many}")
+            echo(f"  {what:10s} {each if len(counts) <= EACH else many}")
     for what, meaning in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
-            click.echo(f"  {what:10s} {meaning} for {document[what]} clips")
-    click.echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
-    click.echo(f"  {document['why_normalised']}")
+            echo(f"  {what:10s} {meaning} for {document[what]} clips")
+    echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
+    echo(f"  {document['why_normalised']}")
     for sentence in document["notes"]:
         note(f"note: {sentence}")
     _note_left_out(document["left_out"])

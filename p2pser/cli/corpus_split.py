@@ -9,7 +9,7 @@ import click
 
 from p2pser.base.wording import counted
 from p2pser.cli.common import RunOptions, json_option, new_folder_option, renamed, some_run_options, split_option
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -48,13 +48,13 @@ def split(corpus: str, options: RunOptions, peers: int, partition: str | None, s
         return
     for sentence in document["notes"]:
         note(sentence)
-    click.echo(f"{document['corpus']} {document['version']}, {document['split']}: {len(document['labels'])} emotions "
+    echo(f"{document['corpus']} {document['version']}, {document['split']}: {len(document['labels'])} emotions "
                f"({', '.join(document['labels'])}), normalisation {document['normalise']}")
     for folder, contents in [*document["peers"].items(), ("test", document["test"])]:
         if contents["clips"]:
             speakers = counted(len(contents["speakers"]), "speaker")
-            click.echo(f"  {folder:8s} {contents['clips']:5d} clips of {speakers}, "
+            echo(f"  {folder:8s} {contents['clips']:5d} clips of {speakers}, "
                        f"{'+'.join(contents['corpora'])} {'/'.join(contents['languages'])}".rstrip())
     what = "manifests and recordings" if copy else "manifests (the recordings stay where they are; --copy copies them)"
-    click.echo(f"written to {out}: {what}, run.yaml; at a site: p2pser peer --id 0 --topology ring "
+    echo(f"written to {out}: {what}, run.yaml; at a site: p2pser peer --id 0 --topology ring "
                f"--run run.yaml --data peer-0/")

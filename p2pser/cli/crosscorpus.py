@@ -8,7 +8,7 @@ import click
 
 from p2pser.cli.common import RunOptions, experiment_options, json_option, run_options
 from p2pser.cli.kinds import writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 PEERS = 4
 """Default number of peers of each corpus."""
@@ -46,5 +46,5 @@ def crosscorpus(options: RunOptions, seeds: int, others: bool, pooled: bool, tun
         print_json({**matrix.to_dict(), "out": str(out)})
         return
     print_table(*text_rows(matrix), sections=(len(matrix.corpora) - 1, len(matrix.rows) - 1))
-    click.echo(legend(matrix))
+    echo(legend(matrix))
     note(f"written to {out}: {', '.join(FILES)}")

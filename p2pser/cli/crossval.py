@@ -9,7 +9,7 @@ import click
 from p2pser.base.wording import listed
 from p2pser.cli.common import RunOptions, device_option, experiment_options, json_option, renamed, run_options
 from p2pser.cli.kinds import writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 
 @click.command()
@@ -62,5 +62,5 @@ def crossval(options: RunOptions, device: str | None, schemes: str, models: str 
         return
     for table in report.tables(cross):
         print_table(table.head, table.rows, title=table.title)
-    click.echo(report.legend(cross))
+    echo(report.legend(cross))
     note(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")

@@ -10,7 +10,7 @@ import click
 
 from p2pser.cli.common import SEVERAL, RunOptions, json_option, run_options
 from p2pser.cli.kinds import writable
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 from p2pser.config.privacy import PRIVATE
 
 if TYPE_CHECKING:
@@ -104,4 +104,4 @@ def _print(result: Mapping[str, Any], synthetic: bool) -> None:
         *([] if result["privacy"] is None else [budget.in_words(result["privacy"])]),
         *(["the corpus is synthetic: for trying the system only"] if synthetic else []),
     ):
-        click.echo(line)
+        echo(line)

@@ -18,7 +18,7 @@ from p2pser.cli.common import (
     workers_option,
 )
 from p2pser.cli.kinds import Source, Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -104,4 +104,4 @@ def evaluate(model: Path, corpus: str | None, data: Path | None, split: str | No
     if as_json:
         print_json({"model": str(model), **report.to_dict()})
     else:
-        click.echo(report.text())
+        echo(report.text())

@@ -8,7 +8,7 @@ import click
 
 from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Source, Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -48,6 +48,6 @@ def export(model: Path, out: Path | None, light: Path | None, encoder: str | Non
     if as_json:
         print_json({"model": str(model), "onnx": str(out), **document})
     else:
-        click.echo(f"{out}: {document['input']} {document['input_shape']} to {', '.join(document['outputs'])}")
-        click.echo(f"input: {document['input_is']}")
+        echo(f"{out}: {document['input']} {document['input_shape']} to {', '.join(document['outputs'])}")
+        echo(f"input: {document['input_is']}")
     note(f"written to {out} and {out.with_suffix('.json')}")

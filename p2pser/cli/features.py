@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.cli.common import RunOptions, json_option, renamed, some_run_options, workers_option
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 if TYPE_CHECKING:
     from p2pser.config import FeatureSettings
@@ -52,13 +52,13 @@ def features(options: RunOptions, only_list: bool, workers: int | None, as_json:
         print_json(result)
         return
     shape = " by ".join(str(size) for size in result["shape"])
-    click.echo(f"{corpus.name} {corpus.version}: {result['clips']} clips, {result['seconds']:.0f} s; "
+    echo(f"{corpus.name} {corpus.version}: {result['clips']} clips, {result['seconds']:.0f} s; "
                f"{result['kind']}, {shape} for each clip")
     speed = f" ({result['times_real_time']} times real time)" if extraction.computed else ""
-    click.echo(f"{extraction.computed} computed, {extraction.cached} read from the cache, in "
+    echo(f"{extraction.computed} computed, {extraction.cached} read from the cache, in "
                f"{extraction.wall_s:.1f} s{speed}")
     for folder in result["caches"]:
-        click.echo(f"in {folder}")
+        echo(f"in {folder}")
     for clip in result["left_out"][:SHOWN]:
         note(f"left out: {clip['path']}: {clip['reason']}")
     if len(result["left_out"]) > SHOWN:
@@ -111,7 +111,7 @@ def _list_kinds(as_json: bool) -> None:
         return
     width = max(len(row["kind"]) for row in rows)
     for row in rows:
-        click.echo(f"{row['kind']:<{width}}  {row['form']}  {row['about']}  ({row['from']})")
+        echo(f"{row['kind']:<{width}}  {row['form']}  {row['about']}  ({row['from']})")
         for name, parameter in row["parameters"].items():
-            click.echo(f"{'':<{width}}  features.parameters.{name} = {json.dumps(parameter['default'])}: "
+            echo(f"{'':<{width}}  features.parameters.{name} = {json.dumps(parameter['default'])}: "
                        f"{parameter['about']}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from p2pser.cli.common import RunOptions, from_option, id_option, json_option, require_peer, run_options
-from p2pser.cli.output import print_json
+from p2pser.cli.output import echo, print_json
 
 
 @click.command()
@@ -36,4 +36,4 @@ def forget(speaker: str, me: int, retrain: bool, options: RunOptions, start: Pat
     if as_json:
         print_json(receipt)
     else:
-        click.echo(in_words(receipt))
+        echo(in_words(receipt))

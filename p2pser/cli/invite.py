@@ -11,7 +11,7 @@ import click
 from p2pser.base.wording import listed
 from p2pser.cli.common import RunOptions, json_option, some_run_options
 from p2pser.cli.kinds import Source
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -68,8 +68,8 @@ def invite(sites: str, options: RunOptions, days: int, key_file: Path | None, fo
         print_json({"run": config.name, "fingerprint": author, "expires": documents[0]["expires"], "out": str(out),
                     "invitations": {site: str(file) for site, file in zip(names, files)}})
         return
-    click.echo(f"run {config.name}, {len(names)} sites; your fingerprint: {author}")
+    echo(f"run {config.name}, {len(names)} sites; your fingerprint: {author}")
     for site, file in zip(names, files):
-        click.echo(f"  {site}: {file}")
+        echo(f"  {site}: {file}")
     note(f"Next: send each site its file, and tell it the fingerprint by telephone; by {documents[0]['expires']} each "
          f"runs p2pser accept. With all replies: p2pser topology assemble {quote(str(out))} REPLY...")

@@ -8,7 +8,7 @@ import click
 
 from p2pser.cli.common import json_option
 from p2pser.cli.kinds import Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -47,5 +47,5 @@ def keys(out: Path, peer: int | None, peers: int | None, as_json: bool) -> None:
         print_json({"keys": entries})
         return
     for entry in entries:
-        click.echo(f'key: "{entry["key"]}"' if peer is not None else f'{entry["peer"]}: {{key: "{entry["key"]}"}}')
+        echo(f'key: "{entry["key"]}"' if peer is not None else f'{entry["peer"]}: {{key: "{entry["key"]}"}}')
     note(f"secret keys, which stay with their peers: {', '.join(map(str, files.values()))}")

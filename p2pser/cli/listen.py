@@ -18,7 +18,7 @@ from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.wording import extra
 from p2pser.cli.common import encoder_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source
-from p2pser.cli.output import note, shown
+from p2pser.cli.output import echo, note, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,10 +82,10 @@ def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: fl
     def answer(window: Window, arrived: float) -> None:
         segment = stream.hear(window)
         if as_json:
-            click.echo(json.dumps(segment.to_dict(), allow_nan=False))
+            echo(json.dumps(segment.to_dict(), allow_nan=False))
         else:
             text = "(silence)" if segment.answer is None else shown(_text(segment.answer))
-            click.echo(f"{segment.start:8.2f} {segment.end:8.2f}  {text}")
+            echo(f"{segment.start:8.2f} {segment.end:8.2f}  {text}")
         sys.stdout.flush()
         delays.append(time.monotonic() - arrived)
         if verbose:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pser.base.wording import number, size
+from p2pser.cli.output import printable_lines
 from p2pser.watch.signs import signs
 
 GONE = ("dead", "killed", "failed")
@@ -119,7 +120,7 @@ class LiveTable:
 
     def note(self, sentence: str) -> None:
         """Print a sentence above the table."""
-        self._console.print(Text(sentence))
+        self._console.print(Text(printable_lines(sentence)))
 
     def render(self) -> Table:
         """Return the table as it is now."""

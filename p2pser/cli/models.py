@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pser.cli.common import RUN_OPTION, json_option
-from p2pser.cli.output import print_json, print_table
+from p2pser.cli.output import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.config import Config
@@ -100,24 +100,24 @@ def _about(text: str) -> str:
 
 
 def _explain(facts: dict[str, Any]) -> None:
-    click.echo(f"{facts['name']} ({facts['from']}): {facts['description']}\n")
+    echo(f"{facts['name']} ({facts['from']}): {facts['description']}\n")
     size = " by ".join(map(str, facts["shape"]))
-    click.echo(f"for {facts['features']}, {size} for a clip, and {facts['classes']} emotions:")
+    echo(f"for {facts['features']}, {size} for a clip, and {facts['classes']} emotions:")
     if facts["parameters"]:
         width = max(len(layer["name"]) for layer in facts["layers"])
         for layer in facts["layers"]:
-            click.echo(f"  {layer['name']:<{width}}  {layer['parameters']:>9,}  "
+            echo(f"  {layer['name']:<{width}}  {layer['parameters']:>9,}  "
                        f"{' x '.join(map(str, layer['shape']))}")
-        click.echo(f"  {'parameters':<{width}}  {facts['parameters']:>9,}  "
+        echo(f"  {'parameters':<{width}}  {facts['parameters']:>9,}  "
                    f"{facts['message_bytes'] / 1e6:.2f} MB to each neighbour in an exchange, uncompressed")
-        click.echo(f"{facts['operations']:,} multiply-adds for a clip\n")
+        echo(f"{facts['operations']:,} multiply-adds for a clip\n")
     else:
-        click.echo("  parameters grow with peers and rounds\n")
+        echo("  parameters grow with peers and rounds\n")
     for field, value in facts["settings"].items():
-        click.echo(f"model.{field} = {_plain(value)}: {facts['settings_about'][field]}")
+        echo(f"model.{field} = {_plain(value)}: {facts['settings_about'][field]}")
     others = {path: value for path, value in facts["defaults"].items() if not path.startswith("model.")}
     if others:
-        click.echo("defaults with this family: " + ", ".join(f"{path}={_plain(value)}"
+        echo("defaults with this family: " + ", ".join(f"{path}={_plain(value)}"
                                                              for path, value in others.items()))
 
 

@@ -15,19 +15,26 @@ import click
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output (numbers finite or null, keys in the given order).
 
-    It is in ASCII where it holds a name that the encoding of standard output lacks, or that is no valid text.
+    It is in ASCII where it holds a name that the encoding of standard output lacks, that is no valid text, or that has
+    control characters.
     """
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        plain = text.isprintable()
     except UnicodeEncodeError:
-        text = json.dumps(document, allow_nan=False)
-    click.echo(text)
+        plain = False
+    click.echo(text if plain else json.dumps(document, allow_nan=False))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text on standard output, or on standard error, in ``printable_lines``."""
+    click.echo(printable_lines(text), err=err)
 
 
 def note(sentence: str) -> None:
     """Print a sentence on standard error."""
-    click.echo(sentence, err=True)
+    echo(sentence, err=True)
 
 
 def shown(text: str) -> str:
@@ -35,6 +42,11 @@ def shown(text: str) -> str:
     may hold, are written as Python does (\\n, \\x1b), so that they neither break the line nor command the terminal.
     """
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text with each of its lines as ``shown``."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def serve_until_interrupted(sock: socket.socket, serve: Callable[[], None]) -> None:
@@ -51,7 +63,7 @@ def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each finding of a check; MEND marks what prevents the run, ``?`` what cannot be checked."""
     for finding in findings:
         mark = "ok" if finding["fits"] else "?" if finding.get("state") == "dials us" else "MEND"
-        click.echo(f"{mark:4} {finding['sentence']}")
+        echo(f"{mark:4} {finding['sentence']}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,
@@ -74,13 +86,13 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: st
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-                  show_header=any(head), padding=0 if dense else (0, 1))
+    table = Table(title=title and shown(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+                  pad_edge=False, show_header=any(head), padding=0 if dense else (0, 1))
     for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number in left else "right", overflow="fold",
+        table.add_column(shown(name), justify="left" if number in left else "right", overflow="fold",
                          no_wrap=not folded or number == 0)
     for number, row in enumerate(rows):
-        table.add_row(*row, end_section=number in sections)
+        table.add_row(*map(shown, row), end_section=number in sections)
     def console(width: int) -> Console:
         return Console(width=width, highlight=False, emoji=False, markup=False)  # cells may hold brackets
 

@@ -13,7 +13,7 @@ import click
 
 from p2pser.cli.common import RunOptions, from_option, id_option, json_option, require_peer, run_options
 from p2pser.cli.kinds import Number, writable
-from p2pser.cli.output import note, print_findings, print_json
+from p2pser.cli.output import echo, note, print_findings, print_json
 
 if TYPE_CHECKING:
     from p2pser.cli.peer_lines import Lines
@@ -134,17 +134,17 @@ def _print(ending: Ending, as_json: bool) -> None:
         print_json(ending.summary)
     elif ending.finished:
         uar = ending.summary["uar"]
-        click.echo(f"model: {Path(ending.summary['model'])}")
+        echo(f"model: {Path(ending.summary['model'])}")
         if uar is not None:
-            click.echo(f"UAR on the held-out speakers: {uar:.3f}")
+            echo(f"UAR on the held-out speakers: {uar:.3f}")
             for name, what in (("uar_before", "this peer's parameters before the final consensus"),
                                ("uar_alone", "a model trained on this peer's clips alone"),
                                ("uar_personal", "this peer's personal model")):
                 if ending.summary.get(name) is not None:
-                    click.echo(f"  of {what}: {ending.summary[name]:.3f}")
+                    echo(f"  of {what}: {ending.summary[name]:.3f}")
         for line in Calibrated.read(ending.summary).lines() if "calibration" in ending.summary else ():
-            click.echo(line)  # the summary of an earlier version has none
-        click.echo(in_words(ending.summary))
+            echo(line)  # the summary of an earlier version has none
+        echo(in_words(ending.summary))
 
 
 def _check(process: Peer, timeout: float | None, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from p2pser.base.wording import size
 from p2pser.cli.clock import clock_options, for_peers
 from p2pser.cli.common import RunOptions, json_option, run_options
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.simulation.clock import Clock
@@ -59,7 +59,7 @@ def plan(options: RunOptions, clips: str, emotions: int, clock: Callable[[int, i
 
 def _show(document: dict[str, Any]) -> None:
     total, hours, exposure = document["total"], document["total"]["hours"], document["exposure"]
-    click.echo(f"{document['algorithm']} over {document['topology']}, {document['peers']} peers, {document['rounds']} "
+    echo(f"{document['algorithm']} over {document['topology']}, {document['peers']} peers, {document['rounds']} "
                f"rounds, {document['parameters']:,} parameters")
     rows = [[str(peer["peer"]), str(peer["clips"]), str(peer["neighbours"]), *map(size, (
         peer["bytes_sent"], peer["bytes_received"], peer["memory_bytes"])), _time(peer["hours"]["whole"]),
@@ -67,9 +67,9 @@ def _show(document: dict[str, Any]) -> None:
     print_table(("peer", "clips", "neighbours", "sends", "receives", "memory", "time", "can solve for"), rows)
     if document["peers"] > SHOWN:
         note(f"the first {SHOWN} of {document['peers']} peers; --json has all")
-    click.echo(f"all peers send {size(total['bytes_sent'])}; the run takes {_time(hours['whole'])}: set-up "
+    echo(f"all peers send {size(total['bytes_sent'])}; the run takes {_time(hours['whole'])}: set-up "
                f"{_time(hours['set_up'])}, rounds {_time(hours['rounds'])}, end {_time(hours['end'])}")
-    click.echo(f"a curious peer can solve for the rows of {exposure['solves_for']} of the {document['peers'] - 1} "
+    echo(f"a curious peer can solve for the rows of {exposure['solves_for']} of the {document['peers'] - 1} "
                f"others in gossip without local steps; {exposure['privacy']}")
 
 

@@ -13,7 +13,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.cli.common import encoder_option, json_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source, Target
-from p2pser.cli.output import note, print_json, shown
+from p2pser.cli.output import echo, note, print_json, shown
 
 if TYPE_CHECKING:
     from p2pser.features.normalisation import Statistics
@@ -97,7 +97,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
         rows.append(row)
         if not as_json:
             when = f"  {row['start']:8.2f} {row['end']:8.2f}" if timed else ""
-            click.echo(f"{shown(row['path']):<{width}}{when}  {shown(_text(answer, top_k))}")
+            echo(f"{shown(row['path']):<{width}}{when}  {shown(_text(answer, top_k))}")
     for sentence in predictor.remarks:
         note(shown(f"p2pser: {sentence}"))
     for path, reason in errors:

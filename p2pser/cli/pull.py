@@ -9,7 +9,7 @@ import click
 
 from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Target
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -33,5 +33,5 @@ def pull(repo: str, out: Path, revision: str | None, encoder: str | None, as_jso
         print_json({"repo": stored.repo, "commit": stored.commit, "model": str(out),
                     "labels": list(stored.card.labels)})
     else:
-        click.echo(f"{stored.repo} {stored.commit}")
+        echo(f"{stored.repo} {stored.commit}")
     note(f"written to {out}; next: p2pser predict {quote(str(out))} RECORDING.wav")

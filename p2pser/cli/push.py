@@ -11,7 +11,7 @@ from p2pser.base.documents import read_text
 from p2pser.base.errors import ConfigError
 from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Source
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 
 @click.command()
@@ -53,5 +53,5 @@ def push(model: Path, repo: str, licence: str | None, results: Path | None, priv
     if as_json:
         print_json({"repo": stored.repo, "commit": stored.commit})
     else:
-        click.echo(f"{stored.repo} {stored.commit}")
+        echo(f"{stored.repo} {stored.commit}")
     note(f"next: p2pser pull {stored.repo} NEW_DIR --revision {stored.commit}")

@@ -11,7 +11,7 @@ import click
 from p2pser.base.wording import counted, number
 from p2pser.cli.common import json_option
 from p2pser.cli.kinds import Source, Target
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 if TYPE_CHECKING:
     from p2pser.peer.view import RunView
@@ -69,7 +69,7 @@ def export(run: Path, target: str, out: Path | None, as_json: bool) -> None:
         rounds = {str(peer): count for peer, count in written.items()}
         print_json({"run": str(run), "to": target, "out": str(place), "rounds": rounds})
         return
-    click.echo(str(place))
+    echo(str(place))
     note(f"{sum(written.values())} rounds of {counted(len(written), 'peer')}")
     if target == "tensorboard":
         note(f"next: tensorboard --logdir {quote(str(place))}")

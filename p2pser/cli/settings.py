@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from p2pser.cli.common import json_option
-from p2pser.cli.output import print_json
+from p2pser.cli.output import echo, print_json
 
 
 @click.command()
@@ -37,7 +37,7 @@ def settings(section: str | None, as_json: bool) -> None:
         print_json(chosen)
         return
     for entry in chosen:
-        click.echo(_text(entry))
+        echo(_text(entry))
 
 
 def _text(entry: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import click
 from p2pser.cli.clock import churn_of, clock_options
 from p2pser.cli.common import SEVERAL, RunOptions, device_option, from_option, json_option, run_options
 from p2pser.cli.kinds import writable
-from p2pser.cli.output import note, print_json
+from p2pser.cli.output import echo, note, print_json
 
 if TYPE_CHECKING:
     from p2pser.simulation.clock import Clock
@@ -110,5 +110,5 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
         print_json(document)
         return
     for line in report.text(document):
-        click.echo(line)
+        echo(line)
     note(f"written to {folder}: metrics.jsonl, run.png, model/")

@@ -11,7 +11,7 @@ import click
 from p2pser.base.wording import duration
 from p2pser.cli.common import json_option
 from p2pser.cli.kinds import Source
-from p2pser.cli.output import print_json
+from p2pser.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from p2pser.peer.view import PeerView
@@ -46,10 +46,10 @@ def show(folder: Path, as_json: bool) -> NoReturn:
         print_json({"run": run.name, "peers": [_plain(peer) for peer in run.peers]})
     else:
         for peer in run.peers:
-            click.echo(f"run {run.name}, peer {peer.peer} ({peer.folder})")
+            echo(f"run {run.name}, peer {peer.peer} ({peer.folder})")
             for question, answers in _answers(peer):
                 for k, answer in enumerate(answers):
-                    click.echo(f"  {question if k == 0 else '':<16}{answer}")
+                    echo(f"  {question if k == 0 else '':<16}{answer}")
     healthy = all(peer.state in (RUNNING, FINISHED) for peer in run.peers)
     raise click.exceptions.Exit(0 if healthy else 1)
 

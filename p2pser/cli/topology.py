@@ -11,7 +11,7 @@ import click
 from p2pser.base.wording import counted
 from p2pser.cli.common import json_option, renamed
 from p2pser.cli.kinds import Source, Target
-from p2pser.cli.output import note, print_json, print_table
+from p2pser.cli.output import echo, note, print_json, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -218,7 +218,7 @@ def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: boo
     if as_json:
         print_json({"name": loaded.name, "peers": loaded.size, "out": str(out)})
     else:
-        click.echo(str(out))
+        echo(str(out))
 
 
 @topology.command(short_help="Make the topology file from the sites' replies.")
@@ -259,8 +259,8 @@ def assemble(folder: Path, replies: tuple[Path, ...], key_file: Path | None, as_
             for site in invited]})
         return
     for site in invited:
-        click.echo(f"peer {site.peer} {site.site}: {document['peers'][site.peer]['address']}, {by_peer[site.peer]}")
-    click.echo(str(out))
+        echo(f"peer {site.peer} {site.site}: {document['peers'][site.peer]['address']}, {by_peer[site.peer]}")
+    echo(str(out))
     note(f"Next: compare each site's fingerprint by telephone, and send {out} to all; each checks it with p2pser peer "
          f"--check. It is signed by {author}.")
 
@@ -296,7 +296,7 @@ def sign(file: Path, key_file: Path, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(file), "fingerprint": author})
     else:
-        click.echo(f"{file}: signed by {author}")
+        echo(f"{file}: signed by {author}")
 
 
 def _degrees(degree: dict[str, Any]) -> str:

@@ -76,6 +76,24 @@ def test_a_name_neither_breaks_its_line_nor_commands_the_terminal(place: Path) -
     assert [each["path"] for each in json.loads(out.getvalue())["predictions"]] == list(names[:2])
 
 
+def test_the_labels_of_a_foreign_model_do_not_command_the_terminal(place: Path) -> None:
+    label = "an\x1b]0;b\x07\u009bger"
+    shutil.copytree(place / "model", "foreign")
+    card = Path("foreign", "card.json")
+    card.write_text(card.read_text().replace('"anger"', json.dumps(label)))
+    shutil.copytree(place / "clips", "clips")
+    Path("clips", "anger").rename(Path("clips", label))
+    for more in ([], ["--json"], ["--csv", "rows.csv"]):
+        code, said = call("evaluate", "foreign", "--data", "clips", "--all", "--known-labels", *more,
+                          out=(out := io.StringIO()))
+        assert code == 0, said
+        assert all(line.isprintable() for line in (out.getvalue() + said).splitlines())
+        if more == ["--json"]:
+            assert label in json.loads(out.getvalue())["labels"]
+        else:
+            assert r"an\x1b]0;b\x07\x9bger" in out.getvalue()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_shows_names_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if not name.isprintable():
