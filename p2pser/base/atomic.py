@@ -89,12 +89,12 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
         partial.unlink(missing_ok=True)
 
 
-def put(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
-    """Write a file whole or not at all, as ``new_file`` does; into a pipe or device at ``path``, directly.
+def put(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True, pipe: bool = False) -> None:
+    """Write a file whole or not at all, as ``new_file`` does. Raises OSError.
 
-    Raises OSError.
+    pipe : a pipe or device at ``path`` is written to, as a user expects of a table; otherwise a file replaces it.
     """
-    special = path.exists() and not path.is_file()
+    special = pipe and path.exists() and not path.is_file()
     with path.open("wb") if special else new_file(path, mode=mode, durable=durable) as file:
         file.write(content)
 

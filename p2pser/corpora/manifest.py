@@ -325,7 +325,7 @@ def write_manifest(corpus: Corpus, path: Path | str) -> None:
                          *(clip.extra.get(key, "") for key in extras),
                          *(repr(clip.votes[emotion]) if emotion in clip.votes else "" for emotion in voted)])
     try:
-        put(path, buffer.getvalue().encode())
+        put(path, buffer.getvalue().encode(), pipe=True)
     except OSError as error:
         raise CorpusError(f"cannot write the manifest {path}: {error.strerror}") from None
     except UnicodeEncodeError:

@@ -55,6 +55,6 @@ def write(path: Path, table: Iterable[Mapping[str, Any]]) -> None:
     """
     content = to_csv(list(table)).encode("utf-8", "backslashreplace")
     try:
-        put(path, content)
+        put(path, content, pipe=True)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}; choose another place") from None

@@ -91,7 +91,7 @@ def _settings(peer: PeerView) -> dict[str, Any]:
 def _to_csv(run: RunView, path: Path) -> dict[int, int]:
     """Write a table with a row for each peer and round; all of it, since that is cheap."""
     rows = list(_rows(run))
-    put(path, to_csv(rows, ("peer", "round", "at")).encode())
+    put(path, to_csv(rows, ("peer", "round", "at")).encode(), pipe=True)
     return {peer.peer: sum(row["peer"] == peer.peer for row in rows) for peer in run.peers}
 
 

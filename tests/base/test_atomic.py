@@ -190,3 +190,9 @@ def test_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"M\xfcller.wav")
     atomic.write_json(tmp_path / "a.json", {name: "ü"})
     assert atomic.read_json(tmp_path / "a.json", dict) == {name: "ü"}
+
+
+def test_a_pipe_in_the_place_of_a_run_file_is_replaced_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    atomic.write_json(tmp_path / "run.json", {"incarnation": 1})
+    assert atomic.read_json(tmp_path / "run.json", dict) == {"incarnation": 1}
