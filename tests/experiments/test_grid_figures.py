@@ -10,6 +10,7 @@ from p2pser.experiments.grid import file, ties
 from p2pser.experiments.grid.summary import Summary
 from p2pser.experiments.grid.tables import Tables
 from p2pser.experiments.report import grid_tables
+from p2pser.experiments.report.figures import curves
 
 
 def test_rounds_lost_are_counted_to_where_the_undisturbed_run_was_as_good():
@@ -24,6 +25,31 @@ def test_rounds_lost_are_counted_to_where_the_undisturbed_run_was_as_good():
     place = next(place for place in made.places if place.fault == "f")
     assert made._lost(place, "ring d") == 2
     assert made._lost(place.undisturbed, "ring d") is None
+
+
+class Sparse(dict[str, Any]):
+    """A row of a table whose other columns are empty."""
+
+    def __missing__(self, column: str) -> None:
+        return None
+
+
+def test_the_band_spans_rounds_that_were_not_evaluated():
+    settings = {"topologies": ["ring", "star"], "settings": {"peer.evaluate_every": 2}}
+    grid, summary, trials = file.parse(settings, "g"), [], []
+    for topology in ("ring", "star"):
+        for seed in (0, 1):
+            where = {"corpus": "c", "partition": "p", "peers": 2, "fault": "none", "scheme": f"{topology} d",
+                     "kind": "gossip", "topology": topology, "algorithm": "d", "seed": seed, "fold": 0}
+            uars = [None, 0.3 + 0.1 * seed, None, 0.5 + 0.1 * seed]
+            summary += [{**where, "phase": "training", "round": at, "uar": uar} for at, uar in enumerate(uars, start=1)]
+            trials.append(Sparse(where, uar=0.5 + 0.1 * seed))
+    made = Summary(grid, Tables(trials, [Sparse(row) for row in summary], []))
+    figure = curves.uar_against(made, made.places[0], "round")
+    bands = [panel.collections[0].get_paths() for panel in figure.axes]
+    assert [len(paths) for paths in bands] == [1, 1]
+    corners = {tuple(float(value) for value in vertex) for vertex in bands[0][0].vertices}
+    assert corners == {(2.0, 0.3), (2.0, 0.4), (4.0, 0.5), (4.0, 0.6)}
 
 
 def test_tables_for_latex_escape_what_latex_takes_for_its_own():

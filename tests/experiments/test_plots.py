@@ -152,6 +152,7 @@ def test_a_topology_has_one_style_whatever_is_beside_it() -> None:
     shipped = sorted(spec.shipped())
     looks = styles.topology_styles(shipped)
     assert len({(look.colour, look.dash) for look in looks.values()}) == len(shipped)
+    assert len({(look.colour, look.marker) for look in looks.values()}) == len(shipped)
     assert styles.topology_styles(["torus", "mine", "ring"])["ring"] == looks["ring"]
     six = styles.topology_styles(["ring", "chain", "star", "torus", "exponential", "complete"]).values()
     assert len({look.colour for look in six}) == len({look.marker for look in six}) == 6

@@ -40,7 +40,8 @@ NAMED = (
 
 def _style(place: int) -> Style:
     row, column = divmod(place, len(COLOURS))
-    return Style(COLOURS[column], DASHES[row % len(DASHES)], MARKERS[(column + 4 * (row % 3)) % len(MARKERS)])
+    marker = MARKERS[(column + 4 * row + row // 3) % len(MARKERS)]  # another in each row of a column
+    return Style(COLOURS[column], DASHES[row % len(DASHES)], marker)
 
 
 _PLACES = {name: row * len(COLOURS) + column for row, names in enumerate(NAMED) for column, name in enumerate(names)

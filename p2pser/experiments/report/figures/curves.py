@@ -58,7 +58,8 @@ def uar_against(summary: Summary, place: Place, against: Against) -> Any | None:
                 x, centre, low, high = drawn[each.scheme]
                 colour = look.styles[topology].colour
                 if each.algorithm == look.algorithms[0]:
-                    panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+                    known = np.isfinite(x) & np.isfinite(centre)  # a round that not all have cuts the band
+                    panel.fill_between(x[known], low[known], high[known], color=colour, alpha=0.15, linewidth=0)
                 _line(panel, x, centre, color=colour, linestyle=look.dash(each.algorithm), linewidth=1.9, zorder=3)
         dress(panel, title=topology, colour=look.styles[topology].colour)
     for panel in axes if against != "round" else ():
