@@ -27,14 +27,14 @@ def print_json(document: Any) -> None:
     click.echo(text if plain else json.dumps(document, allow_nan=False))
 
 
-def echo(text: str, *, err: bool = False) -> None:
-    """Print a text on standard output, or on standard error, in ``printable_lines``."""
-    click.echo(printable_lines(text), err=err)
+def echo(text: str) -> None:
+    """Print a text on standard output, in ``printable_lines``."""
+    click.echo(printable_lines(text))
 
 
 def note(sentence: str) -> None:
-    """Print a sentence on standard error."""
-    echo(sentence, err=True)
+    """Print a sentence on standard error, in ``printable_lines``."""
+    click.echo(printable_lines(sentence), err=True)
 
 
 def shown(text: str) -> str:

@@ -117,10 +117,10 @@ def measure(predictions: Predictions) -> Calibration | None:
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:
     """Return (n, classes), each row summing to 1. Raises ValueError where the predictions have no logits."""
-    if predictions.logits is None:
-        raise ValueError("these predictions have no logits, so they give no probabilities")
     from scipy.special import softmax
 
+    if predictions.logits is None:
+        raise ValueError("these predictions have no logits, so they give no probabilities")
     result: NDArray[np.float64] = softmax(predictions.logits, axis=1)
     return result
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -60,16 +59,18 @@ def test_peers_run_and_tell_until_they_are_gone(tmp_path: Path, clips: Path) -> 
         assert next(one for one in own if one.get("kind") == "ended")["summary"]["finished"]
 
 
-COUNTED = """
-import json, sys
+THREE_PEERS = """
+import sys
 from p2pser.config import Config
 from p2pser.graph.spec import load
 from p2pser.peer.launch import LocalPeers
 
 if __name__ == "__main__":
-    with LocalPeers(Config().with_settings(json.loads(sys.argv[1])), load("ring", peers=3)) as peers:
-        list(peers.records())
+    with LocalPeers(Config.model_validate_json(sys.argv[1]), load("ring", peers=3)) as peers:
+        sys.exit(sum(record.get("kind") == "ended" for record in peers.records()) != 3)
 """
+UNUSED = ("scipy", "pandas", "matplotlib", "sklearn", "librosa", "rich")
+"""Packages that no peer of a plain run uses: they would take time and memory of all."""
 
 
 def imports(*arguments: str) -> Counter[str]:
@@ -82,19 +83,13 @@ def imports(*arguments: str) -> Counter[str]:
 
 def test_peers_import_nothing_that_the_forkserver_could_have_imported_for_all(tmp_path: Path, clips: Path) -> None:
     script = tmp_path / "run.py"
-    script.write_text(COUNTED)
-    settings = json.loads(configured(tmp_path, clips).model_dump_json(exclude_unset=True))
-    given = [f"{section}.{name}={json.dumps(value)}" for section, values in settings.items() if isinstance(values, dict)
-             for name, value in values.items()]
-    times = imports(str(script), json.dumps(given))
+    script.write_text(THREE_PEERS)
+    config = configured(tmp_path, clips, f"network.base_port={free_base_port(3)}")
+    times = imports(str(script), config.model_dump_json(exclude_unset=True))
     preloaded = imports("-c", "import multiprocessing.resource_tracker, p2pser.peer.preload")
     assert times["torch"] == 1, "the forkserver alone imports it"
     assert not [module for module, count in times.items() if count >= 3 and module not in preloaded], "by three peers"
     assert not [module for module in preloaded if module.partition(".")[0] in UNUSED]
-
-
-UNUSED = ("scipy", "pandas", "matplotlib", "sklearn", "librosa", "rich")
-"""Packages that no peer of a plain run uses: they would take time and memory of all."""
 
 
 def test_a_failure_comes_with_its_sentence_and_exit_code(tmp_path: Path, clips: Path) -> None:

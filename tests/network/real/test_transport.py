@@ -9,7 +9,7 @@ from pathlib import Path
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 CALL = """
-import json, sys
+import json
 import transport
 
 if __name__ == "__main__":
