@@ -80,6 +80,7 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
     from p2pser.experiments.report import simulation as report
     from p2pser.features.federation import federate
     from p2pser.gossip.attacks import Attack
+    from p2pser.models.start import begun
     from p2pser.run.fitting import fitting
     from p2pser.run.participant import size_of
     from p2pser.simulation import memory
@@ -95,7 +96,7 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
                         churn=None if churn is None else churn_of(churn, config.seed, graph.size))
     fitting(config, graph)
     scenario.living(graph)
-    federation = federate(config, graph.size, hub=graph.hub, progress=True)
+    federation = federate(begun(config), graph.size, hub=graph.hub, progress=True)
     bytes_ = memory.require(config, graph, size_of(config, federation))
     if bytes_ >= memory.LARGE:
         note(f"{graph.size} peers take about {memory.in_words(bytes_)} of memory")

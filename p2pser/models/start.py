@@ -17,9 +17,6 @@ from p2pser.models import directory
 from p2pser.models.rows import Schema, digest
 from p2pser.models.widths import of_width
 
-SETTING = "model to start from"
-"""The name under which peers and folders compare ``Start.digest``."""
-
 
 @dataclass(frozen=True)
 class Start:
@@ -85,7 +82,8 @@ class Start:
         parts = {"takes over": [name for name in labels if name in before],
                  "begins anew with": [name for name in labels if name not in before],
                  "leaves out": [name for name in before if name not in labels]}
-        return f"the run starts from a model ({self.facts['name']}, digest {self.digest}) and " + ", ".join(
+        return f"the run starts from a model ({self.facts['name']}, digest {self.digest}, features.normalise=" \
+            f"{self.card.normalise}) and " + ", ".join(
             f"{verb} {' and '.join(names)}" for verb, names in parts.items() if names)
 
     def row(self, model: ModelSettings, shape: Sequence[int], labels: Sequence[str], drawn: Tensor) -> Tensor:
@@ -122,6 +120,17 @@ class Start:
             for new, kept in places:
                 value.select(axis, new).copy_(old.select(axis, kept))
         return row
+
+
+def begun(config: Config) -> Config:
+    """Return the settings with the scaling of features of the model to start from, where ``auto`` leaves it open.
+
+    Raises ModelError where the model's card cannot be read.
+    """
+    if config.peer.start is None or config.features.normalise != "auto":
+        return config
+    card, _ = directory.read_card(config.peer.start)
+    return config.with_settings([f"features.normalise={card.normalise}"])
 
 
 def _features(there: FeatureSettings, here: FeatureSettings) -> list[tuple[str, object, object]]:

@@ -17,6 +17,8 @@ CHANGE_WAIT = 2.0
 REFUSED_LINGER = 3.0
 """Seconds for which a peer that all neighbours refuse stays, so that they receive the refusal and its reason too."""
 
+NONE_FITS = "no neighbour fits this peer, which ends therefore"
+
 
 @dataclass(frozen=True)
 class Wait:
@@ -68,7 +70,8 @@ class Meeting:
             return None
         changes = [] if self._expected is None else [self._change_until(j) for j in missing]
         ends = [end for end in (limit, until, *changes) if end is not None and end > now]
-        return Wait(_sentence(awaited, refused), min(ends, default=None))
+        sentence = NONE_FITS if until is not None and self._none_fits(refused) else _sentence(awaited, refused)
+        return Wait(sentence, min(ends, default=None))
 
     def _missing(self, now: float) -> tuple[int, ...]:
         """Return the neighbours that are waited for."""
@@ -88,11 +91,15 @@ class Meeting:
         last = max(map(self._roster.refused_since, refused), default=now)
         if self._expected is not None:
             return None  # they have not made the change yet
-        if len(refused) == len(self._roster.neighbours) and not any(map(self._roster.older, refused)):
+        if self._none_fits(refused):
             if now >= last + REFUSED_LINGER:
                 raise RefusedError("; ".join(dict.fromkeys(map(self._roster.reason, refused))))
             return last + REFUSED_LINGER
         return None if awaited or self._refused_wait is None else last + self._refused_wait
+
+    def _none_fits(self, refused: tuple[int, ...]) -> bool:
+        """Whether all neighbours are refused, and not because they wait for a newer topology file."""
+        return len(refused) == len(self._roster.neighbours) and not any(map(self._roster.older, refused))
 
 
 def _sentence(awaited: list[int], refused: tuple[int, ...]) -> str:

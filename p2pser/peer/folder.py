@@ -20,11 +20,12 @@ from p2pser.base.errors import ConfigError, unwritable
 from p2pser.config import Config
 from p2pser.gossip.agreement.budget import Budget
 from p2pser.graph.spec import Topology
-from p2pser.models.start import SETTING, Start
+from p2pser.models.start import Start
 from p2pser.models.widths import widths
 from p2pser.peer.names import FINISHED, LOCK, MODEL, PERSONAL, RUN, STARTS, in_folder
 from p2pser.peer.telemetry import EVENTS, METRICS, OLDER
 from p2pser.run import checkpoint
+from p2pser.wire.hello import START
 
 CHECKPOINTS = "checkpoint"
 REPLACED = "model-replaced"
@@ -82,7 +83,7 @@ class PeerFolder:
         if (width := widths(config.model, topology.size)[me]) != 1:  # that of the rows in checkpoints
             settings["model.width"] = width
         if (start := Start.of(config)) is not None:
-            settings[SETTING] = start.digest
+            settings[START] = start.digest
         self._identity: dict[str, Any] = {"settings": settings, "topology": topology.digest(), "peer": me,
                                           "epoch": topology.epoch}
 
@@ -90,8 +91,9 @@ class PeerFolder:
         """Return the summary of the run if it is finished, else None.
 
         Raises ConfigError where the folder holds a run with other settings, or with more rounds done than these name.
+        A start that did no round, as its neighbours refused it or it was stopped before, leaves no run.
         """
-        if (run := read_json(self.path / RUN, dict)) is not None:
+        if (run := read_json(self.path / RUN, dict)) is not None and self._holds_work():
             self._compare(run)
         summary = read_json(self.path / FINISHED, dict) if self.ended_after() is None else None
         return None if summary is None else in_folder(summary, self.path)
@@ -129,6 +131,12 @@ class PeerFolder:
     def _begun(self) -> bool:
         return self.outcome.exists() or bool(checkpoint.available(self.checkpoints))
 
+    def _holds_work(self) -> bool:
+        """Whether a start has done a round, or written a model."""
+        metrics = self.path / METRICS
+        return any((self.path / name).exists() for name in (OUTCOME, FINISHED, MODEL)) \
+            or any(self.checkpoints.glob("*")) or (metrics.exists() and metrics.stat().st_size > 0)
+
     def claim(self, fresh: bool, least: int = 0) -> int:
         """``lock`` and ``begin``."""
         self.lock(fresh)
@@ -165,12 +173,13 @@ class PeerFolder:
     def begin(self, fresh: bool, least: int = 0) -> int:
         """Begin or continue a run; return the incarnation of this start, larger than that of every start before.
 
-        fresh: remove the files of an earlier run. least: the smallest incarnation, larger than that of any start whose
-        folder was lost.
+        fresh: remove the files of an earlier run; those of a start with other settings that did no round are always
+        removed. least: the smallest incarnation, larger than that of any start whose folder was lost.
         """
-        if fresh:
+        same = read_json(self.path / RUN, dict) == self._identity
+        if fresh or not (same or self._holds_work()):
             self._clear()
-        if read_json(self.path / RUN, dict) != self._identity:
+        if fresh or not same:
             write_json(self.path / RUN, self._identity, mode=PRIVATE)
         return self._start(least)
 
@@ -244,7 +253,7 @@ class PeerFolder:
                               f"write 'epoch: {now + 1}' into the new file to go on with it, give this run another "
                               "name (--name), or start over with --fresh")
         what = "the peer"
-        for field in sorted({*before, *settings} - plan.keys()):
+        for field in sorted({*before, *settings} - plan.keys(), key=lambda name: (name != START, name)):
             if before.get(field) != settings.get(field):
                 what = f"{field} ({before.get(field)!r} then, {settings.get(field)!r} now)"
                 break

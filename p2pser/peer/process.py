@@ -25,7 +25,7 @@ from p2pser.gossip.mode import by_mode, what_neighbours_learn
 from p2pser.gossip.registry import create, validate
 from p2pser.graph.spec import Topology
 from p2pser.models import for_run
-from p2pser.models.start import SETTING
+from p2pser.models.start import begun
 from p2pser.network.asynchronous import AsynchronousDriver
 from p2pser.network.awaited import LONGEST
 from p2pser.network.descriptors import raise_limit
@@ -57,7 +57,7 @@ from p2pser.run.account import complete
 from p2pser.run.participant import Cohort
 from p2pser.run.session import Session
 from p2pser.run.setup import weighs
-from p2pser.wire.hello import Hello, normalised_settings
+from p2pser.wire.hello import START, Hello, normalised_settings
 
 FIRST_MOMENT = 1767225600.0
 """The start of 2026 [s since the epoch]: an incarnation counts tenths of seconds from then, so that it fits 32 bits."""
@@ -188,7 +188,7 @@ class Peer:
         """Return this peer's data. Raises P2PSERError where the data or the algorithm does not fit the run."""
         config, topology = self.config, self.topology
         create(config.gossip.algorithm, config.gossip.parameters, config, topology)
-        return self._federation or federate(config, topology.size, only=self.me, hub=topology.hub,
+        return self._federation or federate(begun(config), topology.size, only=self.me, hub=topology.hub,
                                             forgotten=self.folder.forgotten())
 
     def algorithm(self) -> Algorithm:
@@ -208,7 +208,7 @@ class Peer:
         if federation.normalise == "public":
             settings["features.statistics"] = recipe()
         if cohort.start is not None:
-            settings[SETTING] = cohort.start.digest
+            settings[START] = cohort.start.digest
         schema, initial = cohort.marks
         clips = max(1, len(cohort.participants[0].examples)) if weighs(config.gossip, self.topology) else 0
         return Hello(

@@ -34,6 +34,7 @@ from p2pser.gossip.algorithm import State
 from p2pser.gossip.registry import create
 from p2pser.graph.spec import Topology
 from p2pser.models import directory, for_run
+from p2pser.models.start import begun
 from p2pser.peer import outcome
 from p2pser.peer.folder import PeerFolder
 from p2pser.peer.outcome import SUMS
@@ -200,7 +201,7 @@ def measure(config: Config, topology: Topology, me: int, folder: PeerFolder, spe
     config = for_run(config, topology.size)
     config = config.model_copy(update={"augment": config.augment.model_copy(update={"copies": 0})})
     of, row, sums = _parameters(config, topology, folder)
-    federation = federate(config, topology.size, only=me, hub=topology.hub,
+    federation = federate(begun(config), topology.size, only=me, hub=topology.hub,
                           forgotten={*folder.forgotten()} - {speaker})
     cohort = _cohort(config, federation, folder, me)
     if row.numel() != cohort.schema.size:

@@ -87,6 +87,9 @@ _TYPES: dict[str, type] = {
 _DEFAULTS: dict[str, Any] = {"clips": 0, "width": 1.0, "epoch": 0, "process": "", "weights": {}}
 """Default values, at which a body leaves a field out."""
 
+START = "model to start from"
+"""The setting under which peers and folders compare the digest of the model from which a run starts. It is compared
+first, since others follow from it (``features.normalise=auto``)."""
 _SAME = "; install the same version at all sites"
 _REMEDIES = {
     "draws": ", since their versions of numpy draw other random numbers" + _SAME,
@@ -95,7 +98,7 @@ _REMEDIES = {
     "corpus.labels": "; start all peers with the same --set corpus.labels=EMOTION,EMOTION, or all without it; "
                      "--set corpus.map=WORD=EMOTION translates a site's own words into these",
     "features.normalise": "; start all peers with the same --set features.normalise=HOW, or all without it",
-    "model to start from": "; give all sites a copy of one model directory (--from), or none",
+    START: "; give all sites a copy of one model directory (--from), or none",
     "training.rounds": "; give all peers the same number (--rounds), to end the run or to go on with it"}
 """Remedies where peers differ in a setting."""
 
@@ -155,7 +158,7 @@ def difference(ours: Hello, theirs: Hello) -> str | None:
         return differ(f"topology files of epoch {ours.epoch} (digests of edges and weights)", ours.topology[:12],
                       theirs.topology[:12]) + "; give both the same file, and the same version of networkx where it " \
                                               "names a kind of graph"
-    for setting in sorted(set(ours.settings) | set(theirs.settings)):
+    for setting in sorted(set(ours.settings) | set(theirs.settings), key=lambda name: (name != START, name)):
         here, there = ours.settings.get(setting), theirs.settings.get(setting)
         if here != there and setting.startswith(PLUGIN):
             what, _, name = setting.removeprefix(PLUGIN).partition(".")

@@ -1,4 +1,4 @@
-"""``p2pser simulate`` with several widths: a model and a figure each; how far models of two sizes lie apart."""
+"""``p2pser simulate``: widths, each with a model and a figure; a model to start from; how far two sizes lie apart."""
 
 from __future__ import annotations
 
@@ -73,3 +73,10 @@ def test_the_distance_of_models_of_several_sizes_is_the_largest_among_equals(tmp
         save_file({"head.weight": np.array(values, dtype=np.float32)}, folders[-1] / "model.safetensors")
     assert model_distance(folders[:3]) == 0.0
     assert model_distance(folders) == pytest.approx(1.5e-3 / 3, rel=1e-2)
+
+
+def test_a_run_that_leaves_the_scaling_open_scales_as_the_model_it_starts_from(tmp_path: Path, tones: Path) -> None:
+    assert call(tmp_path / "first", tones, "features.normalise=none").exit_code == 0
+    model = tmp_path / "first" / "run" / "simulation" / "model"
+    assert call(tmp_path / "second", tones, f"peer.start={model}").exit_code == 0
+    assert load(tmp_path / "second" / "run" / "simulation" / "model").card.normalise == "none"

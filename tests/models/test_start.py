@@ -113,8 +113,8 @@ def test_what_is_told_of_a_start_names_no_path(tmp_path: Path) -> None:
     assert start.digest == again.digest
     assert start.facts == {"digest": start.digest, "name": "mlp trained on elsewhere"}
     assert start.in_words(NOW) == (
-        f"the run starts from a model (mlp trained on elsewhere, digest {start.digest}) and takes over joy and anger, "
-        "begins anew with calm, leaves out fear")
+        f"the run starts from a model (mlp trained on elsewhere, digest {start.digest}, "
+        "features.normalise=global) and takes over joy and anger, begins anew with calm, leaves out fear")
     other, _ = written(tmp_path / "other", "model.hidden=[6]", task="both")
     third = Start.of(other)
     assert third is not None

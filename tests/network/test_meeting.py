@@ -88,7 +88,7 @@ def test_a_peer_that_all_refuse_ends_a_little_later() -> None:
     for at, peer in enumerate((1, 2, 5)):
         here.changes(peer, State.REFUSED, Cause.REFUSAL, "labels differ" if peer != 5 else "runs differ", 100.0 + at)
     assert here.wait(102.0 + REFUSED_LINGER - 0.1) == Wait(
-        "waiting for peers 1, 2, 5 to come back with corrected settings", 102.0 + REFUSED_LINGER)
+        "no neighbour fits this peer, which ends therefore", 102.0 + REFUSED_LINGER)
     with pytest.raises(RefusedError, match=r"^labels differ; runs differ$"):
         here.wait(102.0 + REFUSED_LINGER)
 

@@ -15,12 +15,21 @@ from commands import Forked
 from p2pser.base.errors import CheckpointError, ConfigError
 from p2pser.config import Config
 from p2pser.graph.spec import load
-from p2pser.peer.folder import REMOVED_BY_FRESH, PeerFolder
+from p2pser.peer.folder import DRAWS, REMOVED_BY_FRESH, SUMS, PeerFolder
+from p2pser.peer.names import LOCK, RUN, STARTS
+from p2pser.peer.telemetry import EVENTS, METRICS
 
 
 def folder(tmp_path: Path, *settings: str, topology: str = "ring", me: int = 1) -> PeerFolder:
     config = Config().with_settings([f"peer.out={tmp_path}", *settings])
     return PeerFolder(config, load(topology, peers=4), me)
+
+
+def does_a_round(one: PeerFolder) -> None:
+    """Leave what a start leaves that ends after its first round."""
+    one.claim(fresh=False)
+    (one.path / METRICS).write_text('{"round": 0}\n')
+    one.release()
 
 
 def test_every_start_counts_one_more(tmp_path: Path) -> None:
@@ -35,9 +44,7 @@ def test_every_start_counts_one_more(tmp_path: Path) -> None:
 
 
 def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_path: Path) -> None:
-    one = folder(tmp_path)
-    one.claim(fresh=False)
-    one.release()
+    does_a_round(folder(tmp_path))
     with pytest.raises(ConfigError, match=r"training\.lr \(0\.05 then, 0\.1 now\).*--fresh"):
         folder(tmp_path, "training.lr=0.1").claim(fresh=False)
     with pytest.raises(ConfigError, match="another graph of the same epoch 0"):
@@ -48,6 +55,34 @@ def test_another_run_in_the_same_folder_is_refused_by_name_of_the_setting(tmp_pa
     other = folder(tmp_path, "training.lr=0.1")
     assert other.claim(fresh=True) == 2
     other.release()
+
+
+def test_a_start_that_did_no_round_leaves_the_folder_to_corrected_settings(tmp_path: Path) -> None:
+    wrong, right = folder(tmp_path, "training.lr=0.03"), folder(tmp_path)
+    assert wrong.claim(fresh=False) == 0
+    wrong.keep_labels(("fear", "anger"))
+    for empty in (METRICS, EVENTS, DRAWS, SUMS):  # refused by its neighbours, it has written nothing of a round
+        (wrong.path / empty).touch()
+    wrong.release()
+    assert right.finished() is None
+    assert right.claim(fresh=False) == 1
+    assert {file.name for file in right.path.iterdir()} == {RUN, STARTS, LOCK}  # no secret key of the other settings
+    right.release()
+    assert right.claim(fresh=False) == 2
+    right.release()
+
+
+@pytest.mark.parametrize("left", ["checkpoint/000005", "end/000040", "model/card.json", "finished.json"])
+def test_whatever_a_run_has_achieved_is_not_given_up_for_other_settings(tmp_path: Path, left: str) -> None:
+    one = folder(tmp_path)
+    one.claim(fresh=False)
+    file = one.path / left
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("{}")
+    one.release()
+    with pytest.raises(ConfigError, match=r"training\.lr \(0\.05 then, 0\.1 now\).*--fresh"):
+        folder(tmp_path, "training.lr=0.1").claim(fresh=False)
+    assert file.exists()
 
 
 def test_the_summary_of_a_folder_that_was_moved_names_the_folder_as_it_is_now(tmp_path: Path) -> None:
@@ -98,7 +133,7 @@ def test_what_a_fresh_start_has_not_removed_still_belongs_to_its_run(tmp_path: P
     one = folder(tmp_path)
     one.claim(fresh=False)
     one.release()
-    one.checkpoints.mkdir()
+    (one.checkpoints / "000005").mkdir(parents=True)
 
     def fails(path: Path) -> None:
         raise error

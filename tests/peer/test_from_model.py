@@ -31,7 +31,8 @@ def test_all_start_from_one_model_and_its_card_says_which(crew: Crew) -> None:
         assert json.loads((crew.path(second, i) / "run.json").read_text())["settings"]["model to start from"] in digests
     assert len(digests) == 1
     mark = digests.pop()
-    assert any(f"digest {mark}) and takes over calm and cross and glad" in said for said in crew.said)
+    told = f"digest {mark}, features.normalise=global) and takes over calm and cross and glad"
+    assert any(told in said for said in crew.said)
     without = crew.configured("second", "training.rounds=0")
     with pytest.raises(ConfigError, match="another value of model to start from"):
         crew.peer(without, 1).run()

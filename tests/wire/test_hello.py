@@ -103,6 +103,12 @@ def test_the_most_basic_difference_comes_first() -> None:
     assert "topology" in (difference(OURS, replace(everything, major=3, run="r")) or "")
 
 
+def test_the_model_to_start_from_is_named_before_the_settings_that_follow_from_it() -> None:
+    here = replace(OURS, settings={**OURS.settings, "features.normalise": "global", "model to start from": "ac19"})
+    there = replace(THEIRS, settings={**OURS.settings, "features.normalise": "auto"})
+    assert (difference(here, there) or "").startswith("settings model to start from differ: 'ac19' at peer 0, None at ")
+
+
 def test_a_long_value_is_cut_and_a_hostile_one_cannot_write_on_the_terminal() -> None:
     long = difference(OURS, replace(THEIRS, settings={**OURS.settings, "training.lr": "z" * 5000}))
     assert long is not None

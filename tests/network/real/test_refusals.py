@@ -12,6 +12,7 @@ import pytest
 from commands import Command
 
 from p2pser.graph.spec import load
+from p2pser.models.directory import load as load_model
 
 RING, OTHER = load("ring", peers=5), load("complete", peers=5)
 ODD = 3
@@ -57,13 +58,13 @@ def test_a_finished_run_says_so_and_runs_again_only_when_fresh(real: Any) -> Non
     assert real.row(config, 1).equal(before)
 
 
-def test_a_folder_of_a_run_with_other_settings_is_refused(real: Any) -> None:
-    config = real.config("out", "training.rounds=2", "network.start_timeout=0.5")
-    assert real.run(config, RING, ids=[1]).exit_codes == {1: 1}
-    story = real.run(config.with_settings(["training.lr=0.02"]), RING, ids=[1])
-    assert story.exit_codes == {1: 2}, str(story)
-    assert "training.lr (0.05 then, 0.02 now)" in story.failures[1]
-    assert "--fresh" in story.failures[1]
+def test_a_peer_takes_part_with_corrected_settings_after_a_start_that_did_no_round(real: Any) -> None:
+    three = load("ring", peers=3)
+    config = real.config("out", "training.rounds=2", peers=3)
+    wrong = config.with_settings(["training.lr=0.02", "network.start_timeout=0.5"])
+    assert real.run(wrong, three, ids=[1]).exit_codes == {1: 1}
+    story = real.run(config, three)
+    assert story.exit_codes == {0: 0, 1: 0, 2: 0}, str(story)
 
 
 def test_finished_folder_with_other_settings_is_refused(real: Any) -> None:
@@ -73,6 +74,21 @@ def test_finished_folder_with_other_settings_is_refused(real: Any) -> None:
     story = real.run(config.with_settings(["training.lr=0.02"]), three, ids=[1])
     assert story.exit_codes == {1: 2}, str(story)
     assert "training.lr (0.05 then, 0.02 now)" in story.failures[1]
+    assert "--fresh" in story.failures[1]
+
+
+def test_peers_that_leave_the_scaling_open_scale_as_the_model_from_which_they_start(real: Any) -> None:
+    three = load("ring", peers=3)
+    first = real.config("first", "training.rounds=1", "features.normalise=none", peers=3)
+    assert real.run(first, three).exit_codes == {0: 0, 1: 0, 2: 0}
+    model = first.peer.out / first.name / "peer-0" / "model"
+    second = real.config("second", "training.rounds=1", f"peer.start={model}", peers=3)
+    assert second.features.normalise == "auto"
+    story = real.run(second, three)
+    assert story.exit_codes == {0: 0, 1: 0, 2: 0}, str(story)
+    assert [said for said in story.sentences(1) if "features.normalise=none" in said]
+    _, card = load_model(second.peer.out / second.name / "peer-2" / "model")
+    assert card.normalise == "none"
 
 
 def test_start_timeout_names_the_neighbours_that_did_not_come(real: Any) -> None:
