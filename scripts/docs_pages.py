@@ -159,6 +159,7 @@ def errors() -> str:
 | 2 | The call, a setting, a file or a recording is wrong, or the peer was refused by all its neighbours. |
 | 3 | Done, but not with every peer of the topology: "3 of 6 peers agreed". The model is there. |
 | 130 | Another command was interrupted by Ctrl-C. |
+| 143 | The command was ended by SIGTERM: `serve`, `watch`, or a peer that had not begun to read its recordings. |
 
 An error is one sentence on standard error that says what is wrong, where, and what to do. In Python it is an exception;
 all have the base class `p2pser.Error`. A traceback is a bug: please report it.

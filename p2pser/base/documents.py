@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -31,8 +32,22 @@ class _TooLargeError(Exception):
     """A document has more than ``MOST`` values."""
 
 
+_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)?\.[0-9_]+(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*\.(?:[eE][-+][0-9]+)?|"
+                    r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_TRUTH = re.compile("true|True|TRUE|false|False|FALSE")
+_OF_YAML_1_1 = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "timestamp")}
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader that refuses a key given twice, whose second value would replace the first."""
+    """YAML's safe loader that refuses a key given twice, whose second value would replace the first.
+
+    As in YAML 1.2, `010` (octal in YAML 1.1), `1:30` (base 60), `no` and a date are text.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OF_YAML_1_1]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
@@ -50,6 +65,11 @@ class _Loader(yaml.SafeLoader):
                                       f"{key_node.start_mark.line + 1}; keep one")
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+for _name, _pattern, _first in (("bool", _TRUTH, "tTfF"), ("int", _DECIMAL, "-+0123456789"),
+                                ("float", _FLOAT, "-+.0123456789")):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), list(_first))
 
 
 class _PlainLoader(_Loader):

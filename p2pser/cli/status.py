@@ -57,7 +57,7 @@ def show(folder: Path, as_json: bool) -> NoReturn:
 def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
     """Yield an operator's five questions, each with the lines of its answer."""
     from p2pser.peer.event_words import sentence
-    from p2pser.peer.view import when
+    from p2pser.peer.view import KILLED, when
 
     yield "is it running", [_running(peer)]
     none = "no neighbour" if peer.stalled is None else \
@@ -67,6 +67,8 @@ def _answers(peer: PeerView) -> Iterator[tuple[str, list[str]]]:
     yield "how long", [_left(peer)]
     problems = [f"{at:%Y-%m-%d %H:%M:%S} {sentence(event)}" for event in peer.problems[-SHOWN:]
                 if (at := when(event)) is not None]
+    if peer.state == KILLED:
+        problems.append("it ended without a last word: killed, out of memory, or the machine went down")
     yield "what went wrong", problems or ["nothing"]
 
 
@@ -83,7 +85,9 @@ def _running(peer: PeerView) -> str:
     if peer.state == view.FINISHED and peer.summary is not None:
         from p2pser.run import account
 
-        return f"no, it has finished: {account.in_words(peer.summary)}; model: {peer.summary.get('model')}"
+        model = str(peer.summary.get("model"))
+        gone = "" if Path(model).exists() else ", which has been removed"
+        return f"no, it has finished: {account.in_words(peer.summary)}; model: {model}{gone}"
     if peer.state == view.NOT_STARTED:
         return "no, it has never listened to its neighbours: the command printed why it ended"
     words = {view.INTERRUPTED: "it was stopped", view.FAILED: "it failed", view.KILLED: "it was killed, or the machine"

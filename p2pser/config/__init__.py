@@ -108,7 +108,9 @@ class Config(Section):
             path, equals, text = setting.partition("=")
             if not equals:
                 raise ConfigError(f"--set {setting!r}: write it as section.field=value")
-            _assign(tree, path.strip(), read_yaml(text, f"the value of --set {setting}", ConfigError))
+            home = text.strip() == "~"  # on a command line not YAML's null
+            value = "~" if home else read_yaml(text, f"the value of --set {setting}", ConfigError)
+            _assign(tree, path.strip(), value)
         return parse(tree, "settings")
 
 

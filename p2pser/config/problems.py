@@ -70,7 +70,7 @@ def _sentence(error: ValidationError, model: type[BaseModel], tree: Any) -> str:
         what = "a mapping of settings" if path else "a mapping of sections"
         return f"{path or 'the document'} = {_shown(place.value)}: must be {what}"
     hint = ""
-    if first["type"] == "string_type" and not isinstance(place.value, (Mapping, list, tuple, type(None))):
+    if first["type"] == "string_type" and not isinstance(first["input"], (Mapping, list, tuple, type(None))):
         hint = "; quote it in YAML"
     return f"{path} = {_shown(place.value)}: must be {expected(place.field)}{hint}"
 

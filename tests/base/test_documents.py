@@ -33,3 +33,13 @@ def test_a_text_file_has_at_most_the_largest_size(tmp_path: Path) -> None:
     path.write_text("x" * 2049)
     with pytest.raises(ConfigError, match=r"the run file .* is larger than 2 KiB"):
         read_text(path, "the run file", ConfigError, 2048)
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ("010", "010"), ("-0777", "-0777"), ("1:30", "1:30"), ("10:20:30.5", "10:20:30.5"), ("0x1f", "0x1f"), ("no", "no"),
+    ("on", "on"), ("2024-01-01", "2024-01-01"), ("{01: anger}", {"01": "anger"}), ("0", 0), ("-12", -12), ("+4", 4),
+    ("1_000", 1000), ("0.5", 0.5), (".5", 0.5), ("5.", 5.0), ("1.5e-3", 0.0015), ("-.inf", float("-inf")),
+    ("true", True), ("False", False), ("~", None)])
+def test_plain_values_are_decimal_numbers_truth_values_null_or_text(text: str, value: Any) -> None:
+    read = read_yaml(text, "it", ConfigError)
+    assert (read, type(read)) == (value, type(value))

@@ -36,6 +36,18 @@ def test_lists_and_absence(path: str, text: str, value: Any) -> None:
     assert found == value
 
 
+def test_numbers_are_decimal_and_words_are_words_whatever_yaml_1_1_takes_them_for() -> None:
+    config = setting("training.rounds=010", "seed=0777", "corpus.labels=[no, yes]", "corpus.map={01: anger, off: calm}",
+                     "name=2024-01-01", "corpus.data=~")
+    assert (config.training.rounds, config.seed, config.name) == (10, 777, "2024-01-01")
+    assert config.corpus.labels == ("no", "yes")
+    assert config.corpus.map == {"01": "anger", "off": "calm"}
+    assert config.corpus.data == Path.home()
+    for text in ("training.local_steps=1:0", "training.lr=1:30", "seed=0x10"):
+        with pytest.raises(ConfigError, match=r"must be a (whole )?number"):
+            setting(text)
+
+
 def test_entries_of_mappings_are_set_one_by_one() -> None:
     config = setting("corpus.map.calm=neutral", "corpus.map.joy=happiness", "gossip.parameters.beta=0.5",
                      "corpus.data=somewhere", "corpus.data.emodb=clips")
@@ -50,7 +62,7 @@ def test_entries_of_mappings_are_set_one_by_one() -> None:
     ("training.lr", r"--set 'training\.lr': write it as section\.field=value"),
     ("training.lr={", r"the value of --set training\.lr={ is not YAML: line 1, column 2 cannot be read; check"),
     ("corpus.map={a: b, a: c}", r"--set .*: the key 'a' is given twice, the second time in line 1; keep"),
-    ("corpus.labels=2024-13-45", "is not YAML; check"),
+    ("corpus.labels=!!timestamp 2024-13-45", "is not YAML; check"),
 ])
 def test_a_value_that_is_no_yaml(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

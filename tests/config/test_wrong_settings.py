@@ -105,6 +105,8 @@ def test_anything_else_is_refused_in_our_words(path: str, value: Any) -> None:
     ({"gossip": {"parameters": {"beta": [1]}}},
      "gossip.parameters = {'beta': [1]}: must be a mapping of names to numbers, texts or true or false"),
     ({"features": {"revision": 1234567}}, "features.revision = 1234567: must be text or none; quote it in YAML"),
+    ({"corpus": {"map": {1: "anger"}}},
+     "corpus.map = {1: 'anger'}: must be a mapping of names to texts; quote it in YAML"),
     ({"network": {"secret": 3}}, "network.secret = 3: must be a path or none"),
     ({"features": {"level": 3}},
      "features.level = 3: a level is none, peak, or an RMS level from -100 up to 0 dBFS, such as -26"),

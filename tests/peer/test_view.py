@@ -97,6 +97,7 @@ def test_a_peer_that_ended_early_says_how(tmp_path: Path, left: str | None, stat
     assert shown.exit_code == 1
     assert words in shown.output
     assert ("this peer has left: the hub is lost" in shown.output) == (left is not None)
+    assert ("it ended without a last word" in shown.output) == (left is None)
 
 
 def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: Path) -> None:
@@ -104,6 +105,7 @@ def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: P
         folder = peer_folder(tmp_path, peer)
         (folder / "finished.json").write_text(json.dumps({
             "finished": True, "uar": 0.625, "model": "m", "peers": 3, "took_part": 2, "agreed": 2}))
+    (tmp_path / "pilot" / "peer-2" / "model").mkdir()
     run = look(tmp_path / "pilot")
     assert (run.name, [peer.peer for peer in run.peers]) == ("pilot", [2, 10])
     shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot"), "--json"])
@@ -112,7 +114,9 @@ def test_a_run_shows_all_its_peers_and_one_that_has_finished_its_end(tmp_path: P
     assert (plain["peer"], plain["state"]) == (10, "finished")
     assert plain["links"] == {"7": "alive", "8": "not met", "9": "refused"}
     shown = CliRunner().invoke(cli, ["status", str(tmp_path / "pilot")])
-    assert f"no, it has finished: 2 of 3 peers agreed; model: {tmp_path / 'pilot' / 'peer-2' / 'model'}" in shown.output
+    ends = [line.partition("; ")[2] for line in shown.output.splitlines() if "finished: 2 of 3 peers" in line]
+    assert ends == [f"model: {tmp_path / 'pilot' / 'peer-2' / 'model'}",
+                    f"model: {tmp_path / 'pilot' / 'peer-10' / 'model'}, which has been removed"]
     assert "UAR 0.625" in shown.output
 
 
