@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -45,10 +45,6 @@ class _Loader(yaml.SafeLoader):
     As in YAML 1.2, `010` (octal in YAML 1.1), `1:30` (base 60), `no` and a date are text.
     """
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OF_YAML_1_1]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
         if node is not None and _values(node, {}) > MOST:
@@ -67,6 +63,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OF_YAML_1_1]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 for _name, _pattern, _first in (("bool", _TRUTH, "tTfF"), ("int", _DECIMAL, "-+0123456789"),
                                 ("float", _FLOAT, "-+.0123456789")):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern.pattern})\Z"), list(_first))
