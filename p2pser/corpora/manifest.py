@@ -179,7 +179,7 @@ def assemble(
         synthetic=synthetic,
         default_split=split or f"group:{max(2, min(4, len(speakers)))}",
         root=root,
-        notes=(*notes, *_alike(speakers)),
+        notes=(*notes, *alike(speakers)),
         scale=scale,
     )
 
@@ -193,7 +193,7 @@ def _is_text(clip: Clip, root: Path) -> bool:
     return True
 
 
-def _alike(speakers: Iterable[str]) -> list[str]:
+def alike(speakers: Iterable[str]) -> list[str]:
     """Return a note for each group of speakers whose names differ in case, zeros in front or Unicode form only."""
     groups: dict[str, list[str]] = {}
     for speaker in sorted(speakers):

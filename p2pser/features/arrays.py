@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pser.base.arguments import several
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.corpora import partitions
+from p2pser.corpora.emotions import canonical
 from p2pser.corpora.folds import Split
-from p2pser.corpora.manifest import ARRAYS, Clip, Corpus
+from p2pser.corpora.manifest import ARRAYS, Clip, Corpus, alike
+from p2pser.corpora.manifest_rows import word
 from p2pser.corpora.partitioning import notes_of
 from p2pser.corpora.spread import Scaling, by_all, chosen
 from p2pser.features.federation import Examples, Federation, no_examples
@@ -24,8 +27,8 @@ NORMALISATIONS = ("auto", "none", "global", "speaker")
 
 def from_arrays(
     features: ArrayLike,
-    labels: Sequence[str] | NDArray[np.str_],
-    speakers: Sequence[str] | NDArray[np.str_],
+    labels: Sequence[str] | NDArray[np.str_] | None,
+    speakers: Sequence[str] | NDArray[np.str_] | None = None,
     *,
     peers: int,
     test: ArrayLike | None = None,
@@ -42,8 +45,9 @@ def from_arrays(
     Parameters
     ----------
     features : (n, D) or (n, bands, frames), finite, not scaled.
-    labels : (n,), the emotion of each clip.
-    speakers : (n,), the speaker of each clip, ``""`` where unknown.
+    labels : (n,), the emotion of each clip; its usual name counts, as in manifests (``joy`` is ``happiness``).
+    speakers : (n,), the speaker of each clip, ``""`` where unknown; default: all unknown. Blanks at the ends do not
+        count.
     peers : number of peers.
     test : (n,) bool, the held-out clips; default: none.
     owners : (n,) int, the peer that holds each training clip; the entries of test clips do not count. Default: the
@@ -66,7 +70,7 @@ def from_arrays(
     >>> federation = from_arrays(features, ["joy", "anger"] * 3, ["ann", "ann", "bob", "bob", "cy", "cy"], peers=2,
     ...                          test=[False] * 4 + [True] * 2)
     >>> federation.labels, federation.train[1].speakers, len(federation.test)
-    (('anger', 'joy'), ('bob', 'bob'), 2)
+    (('anger', 'happiness'), ('bob', 'bob'), 2)
     """
     values = _features(features)
     order, corpus = _corpus(values, labels, speakers, genders, label_order)
@@ -91,23 +95,27 @@ def _federation(
                for peer, indices in enumerate(held)},
         test=examples.take(np.array(split.test)) if split.test else None,
         split=split, corpus=corpus, normalise=scaling.how, left_out=[], speaker_overlap=overlap, held=held,
-        notes=notes_of(corpus, held, split, scaling, overlap, partition), why_normalised=scaling.reason,
+        notes=(*corpus.notes, *notes_of(corpus, held, split, scaling, overlap, partition)),
+        why_normalised=scaling.reason,
     )
 
 
 def _corpus(
-    values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.str_], speakers: Sequence[str] | NDArray[np.str_],
+    values: NDArray[np.float32], labels: Sequence[str] | NDArray[np.str_] | None,
+    speakers: Sequence[str] | NDArray[np.str_] | None,
     genders: Sequence[str] | NDArray[np.str_] | None, label_order: Sequence[str] | None
 ) -> tuple[tuple[str, ...], Corpus]:
     """Return the labels in order, and a corpus of a clip for each row; its version is a digest of their content."""
     count = len(values)
-    names = _strings("labels", labels, count)
+    if labels is None:
+        raise CorpusError("features need their labels: give labels, one for each clip")
+    names = tuple(map(canonical, _strings("labels", labels, count)))
     order = _label_order(names, label_order)
-    people = _strings("speakers", speakers, count)
+    people = ("",) * count if speakers is None else _strings("speakers", speakers, count)
     sexes = ("",) * count if genders is None else _genders(genders, count)
     version = hashlib.blake2b(values.tobytes() + repr((names, people)).encode(), digest_size=4).hexdigest()
     clips = tuple(Clip(Path(f"array/{index}"), people[index], names[index], sexes[index]) for index in range(count))
-    return order, Corpus(ARRAYS, version, clips, default_split="none")
+    return order, Corpus(ARRAYS, version, clips, default_split="none", notes=tuple(alike(set(people))))
 
 
 def _split(corpus: Corpus, held_out: NDArray[np.bool_]) -> Split:
@@ -119,11 +127,9 @@ def _split(corpus: Corpus, held_out: NDArray[np.bool_]) -> Split:
 
 
 def _features(features: ArrayLike) -> NDArray[np.float32]:
-    try:
-        with np.errstate(over="ignore"):
-            values = np.asarray(features, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise CorpusError("features are not an array of numbers: give (n, D) or (n, bands, frames)") from None
+    with np.errstate(over="ignore"):
+        values = _array("features", features, "biuf", "an array of numbers, (n, D) or (n, bands, frames)").astype(
+            np.float32)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise CorpusError(f"features have the shape {values.shape}: give (n, D) or (n, bands, frames), none of them 0")
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
@@ -133,15 +139,28 @@ def _features(features: ArrayLike) -> NDArray[np.float32]:
     return values
 
 
+def _array(what: str, given: ArrayLike, kinds: str, words: str) -> NDArray[Any]:
+    """Return an argument as an array of these kinds of numpy's types. Raises CorpusError where it is none."""
+    try:
+        values = np.asarray(given)
+        if values.dtype.kind == "O":  # numbers of several types, or of another package
+            values = values.astype(float)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor with a gradient
+        raise CorpusError(f"{what} are not {words}") from None
+    if values.dtype.kind not in kinds:
+        raise CorpusError(f"{what} are not {words}, but of type {values.dtype}")
+    return values
+
+
 def _strings(what: str, values: Sequence[str] | NDArray[np.str_], count: int) -> tuple[str, ...]:
-    """Return one string for each clip."""
-    entries = [values] if isinstance(values, str) else list(values)
+    """Return one string for each clip, as a cell of a manifest is read."""
+    entries = list(several(values))
     if len(entries) != count:
         raise CorpusError(f"{what} has {len(entries)} entries, and features has {count} clips: give one for each clip")
     for index, entry in enumerate(entries):
         if not isinstance(entry, str):
             raise CorpusError(f"{what} are strings, and that of clip {index} is {entry!r}")
-    return tuple(str(entry) for entry in entries)
+    return tuple(word(str(entry)) for entry in entries)
 
 
 def _genders(genders: Sequence[str] | NDArray[np.str_], count: int) -> tuple[str, ...]:
@@ -154,7 +173,7 @@ def _genders(genders: Sequence[str] | NDArray[np.str_], count: int) -> tuple[str
 def _label_order(names: Sequence[str], order: Sequence[str] | None) -> tuple[str, ...]:
     if "" in names:
         raise CorpusError(f"the label of clip {names.index('')} is empty: give each clip a label, or leave it out")
-    labels = tuple(sorted(set(names)) if order is None else order)
+    labels = tuple(sorted(set(names)) if order is None else map(canonical, order))
     if repeated := [label for place, label in enumerate(labels) if label in labels[:place]]:
         raise CorpusError(f"label_order names {repeated[0]!r} twice")
     for index, name in enumerate(names):
@@ -168,9 +187,9 @@ def _label_order(names: Sequence[str], order: Sequence[str] | None) -> tuple[str
 def _test(test: ArrayLike | None, count: int) -> NDArray[np.bool_]:
     if test is None:
         return np.zeros(count, dtype=bool)
-    mask = np.asarray(test)
-    if mask.shape != (count,) or mask.dtype != bool:
-        raise CorpusError(f"test is a bool for each of the {count} clips, not {mask.dtype} of shape {mask.shape}")
+    mask = _array("entries of test", test, "b", "truths (bool), one for each clip")
+    if mask.shape != (count,):
+        raise CorpusError(f"test has the shape {mask.shape}: give a truth (bool) for each of the {count} clips")
     if mask.all():
         raise CorpusError("all clips are test clips: leave some for training")
     return mask
@@ -183,15 +202,18 @@ def _held(
     """Return the training clips of each peer, as indices into ``clips``."""
     if peers < 1:
         raise CorpusError(f"{peers} peers cannot hold clips: use 1 or more")
+    if peers > len(training) + (hub is not None):
+        raise CorpusError(f"{len(training)} training clips are too few for {peers} peers: use fewer, or more clips")
+    if hub is not None and not 0 <= hub < peers:
+        raise CorpusError(f"the hub, {hub}, is not one of the peers 0 to {peers - 1}")
     holders = [peer for peer in range(peers) if peer != hub]
     if owners is None:
         shares = partitions.partition([clips[index] for index in training], partition, len(holders), seed)
         by_peer = {peer: tuple(training[place] for place in share) for peer, share in zip(holders, shares)}
         return tuple(by_peer.get(peer, ()) for peer in range(peers))
-    owner: NDArray[Any] = np.asarray(owners)
-    if owner.shape != (len(clips),) or not np.issubdtype(owner.dtype, np.integer):
-        raise CorpusError(f"owners is a peer for each of the {len(clips)} clips, not {owner.dtype} of shape "
-                          f"{owner.shape}")
+    owner = _array("owners", owners, "iu", "whole numbers, a peer for each clip")
+    if owner.shape != (len(clips),):
+        raise CorpusError(f"owners have the shape {owner.shape}: give a peer for each of the {len(clips)} clips")
     for index in training:
         if owner[index] not in holders:
             why = "is the hub, which holds no clips" if owner[index] == hub else f"is not one of 0 to {peers - 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,9 +98,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         count = int(owners.max()) + 1
         config = configured({"gossip.algorithm": self.algorithm, "model.name": self.model, "seed": seed,
                              "training.rounds": self.rounds, **(self.settings or {})})
-        names = _names(self.classes_)
-        federation = from_arrays(values, [names[k] for k in indices], [""] * len(values), peers=count, owners=owners,
-                                 label_order=names, normalise=self.normalise, seed=seed)
+        places = [f"class {k}" for k in range(len(self.classes_))]  # classes stay apart whose emotions have one name
+        federation = from_arrays(values, [places[k] for k in indices], peers=count, owners=owners, label_order=places,
+                                 normalise=self.normalise, seed=seed)
+        federation = replace(federation, labels=tuple(_names(self.classes_)))
         self.simulation_ = done = simulate(config, load_topology(self.topology, count), federation, each_peer=False)
         self._card = card(done.config, done.topology, federation, done.statistics,
                           agreed=account(count, done.final)["agreed"])

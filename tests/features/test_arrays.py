@@ -25,7 +25,7 @@ def made(**changes: Any) -> Federation:
 
 def test_whole_speakers_are_partitioned_over_peers() -> None:
     federation = made()
-    assert federation.labels == ("anger", "joy", "neutral")
+    assert federation.labels == ("anger", "happiness", "neutral")
     assert federation.held == ((0, 1, 7), (2, 3, 4))
     assert [federation.train[peer].speakers for peer in (0, 1)] == [("ann",) * 3, ("bob",) * 3]
     assert [federation.train[peer].labels.tolist() for peer in (0, 1)] == [[1, 0, 1], [1, 0, 2]]
@@ -63,7 +63,7 @@ def test_without_a_test_set() -> None:
 
 def test_the_order_of_labels_and_the_partition_can_be_chosen() -> None:
     federation = made(label_order=("neutral", "joy", "sadness", "anger"), partition="iid", seed=3, normalise="none")
-    assert federation.labels == ("neutral", "joy", "sadness", "anger")
+    assert federation.labels == ("neutral", "happiness", "sadness", "anger")
     assert federation.held == made(partition="iid", seed=3).held != made(partition="iid", seed=4).held
     assert federation.normalise == "none"
     labels = {index: label for peer in (0, 1)
@@ -113,24 +113,34 @@ def test_speaker_statistics_are_those_of_the_speaker() -> None:
     ({"features": np.where(np.arange(24).reshape(8, 3) % 10 == 7, np.nan, 1)},
      "features of 2 of 8 clips are not finite float32 numbers, the first of clip 2"),
     ({"features": np.full((8, 3), 1e300)}, "features of 8 of 8 clips are not finite"),
+    ({"features": FEATURES + 1j}, "features are not an array of numbers, .*, but of type complex128"),
+    ({"features": FEATURES.astype("M8[s]")}, r"features are not an array of numbers, .*, but of type datetime64\[s\]"),
+    ({"features": FEATURES.astype(str)}, "features are not an array of numbers"),
+    ({"labels": None}, "features need their labels"),
+    ({"labels": 5}, "labels has 1 entries"),
+    ({"speakers": 5}, "speakers has 1 entries"),
+    ({"test": [[True], [True, False]]}, "entries of test are not truths"),
+    ({"owners": [[0], [0, 1]]}, "owners are not whole numbers"),
+    ({"hub": 2}, "the hub, 2, is not one of the peers 0 to 1"),
+    ({"peers": 10**12}, "6 training clips are too few for 1000000000000 peers"),
     ({"labels": LABELS[:7]}, "labels has 7 entries, and features has 8 clips"),
     ({"labels": "anger"}, "labels has 1 entries"),
     ({"labels": [1] * 8}, "labels are strings, and that of clip 0 is 1"),
     ({"labels": ["joy", "", *LABELS[2:]]}, "the label of clip 1 is empty"),
-    ({"labels": ["joy"] * 8}, "2 labels or more, and all clips are joy"),
+    ({"labels": ["joy"] * 8}, "2 labels or more, and all clips are happiness"),
     ({"label_order": ("joy", "anger", "neutrl")}, "clip 4, 'neutral', is not in label_order; did you mean 'neutrl'"),
-    ({"label_order": ("joy", "anger", "neutral", "joy")}, "names 'joy' twice"),
+    ({"label_order": ("joy", "anger", "neutral", "joy")}, "names 'happiness' twice"),
     ({"speakers": (*SPEAKERS, "cy")}, "speakers has 9 entries"),
     ({"genders": ["female"] * 8}, "'female' is none of them"),
-    ({"test": [0, 1] * 4}, "test is a bool for each of the 8 clips, not int64"),
-    ({"test": [True]}, r"not bool of shape \(1,\)"),
+    ({"test": [0, 1] * 4}, r"entries of test are not truths \(bool\), one for each clip, but of type int64"),
+    ({"test": [True]}, r"test has the shape \(1,\): give a truth"),
     ({"test": [True] * 8}, "all clips are test clips"),
     ({"owners": [0] * 8}, "peer 1 owns no training clip"),
     ({"owners": [0, 1, 2, 1, 0, 0, 0, 0]}, "the owner of clip 2, 2, is not one of 0 to 1"),
     ({"owners": [0, 1, -1, 1, 0, 0, 0, 0]}, "the owner of clip 2, -1, is not one of 0 to 1"),
     ({"owners": [0, 1, 0, 1, 0, 0, 0, 0], "hub": 0}, "the owner of clip 0, 0, is the hub"),
-    ({"owners": [0.5] * 8}, "owners is a peer for each of the 8 clips, not float64"),
-    ({"owners": [0] * 7}, r"not int64 of shape \(7,\)"),
+    ({"owners": [0.5] * 8}, "owners are not whole numbers, a peer for each clip, but of type float64"),
+    ({"owners": [0] * 7}, r"owners have the shape \(7,\): give a peer for each of the 8 clips"),
     ({"peers": 0}, "0 peers cannot hold clips"),
     ({"peers": 7}, "6 training clips are too few for 7 peers"),
     ({"partition": "by-speaker"}, "there is no partition 'by-speaker'"),
