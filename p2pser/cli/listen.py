@@ -43,7 +43,7 @@ BEHIND = 64
 @click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), default=3.0, show_default=True, metavar="S",
               help="Length of the window of a label [s].")
 @click.option("--hop", type=Number(min=0, min_open=True, max=1.0), default=1.0, show_default=True,
-              metavar="S", help="Time from one window to the next [s].")
+              metavar="S", help="Time from one window to the next, 0.1 or more [s].")
 @click.option("--silence", type=Number(max=0), default=-55.0, show_default=True, metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].")
 @click.option("--enrol", type=Source(exists=True), default=None, metavar="DIR",

@@ -39,7 +39,7 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
 @click.option("--window", type=Number(min=0, min_open=True, max=LONGEST), metavar="S",
               help="Length of the window of a label [s].  [default: 3 with --hop, --silence or --plot]")
 @click.option("--hop", type=Number(min=0, min_open=True, max=LONGEST), metavar="S",
-              help="Time from one window to the next [s].  [default: 1, or the window where it is shorter]")
+              help="Time from one window to the next, 0.1 or more [s].  [default: 1, or a shorter window]")
 @click.option("--silence", type=Number(max=0), metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
 @click.option("--csv", "table", type=Target(folder=False), metavar="CSV",

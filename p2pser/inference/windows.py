@@ -15,6 +15,9 @@ from p2pser.features import audio, decoding
 
 Array = NDArray[np.float32]
 
+SHORTEST_HOP = 0.1
+"""The shortest hop [s]: it bounds the work for a recording. No window is shorter, nor any recording."""
+
 LONGEST = 24 * 3600.0
 """A longer window counts as this long [s]."""
 
@@ -47,14 +50,14 @@ class Window:
 class Windower:
     """Cuts a stream at ``rate`` [Hz] into windows of ``window`` seconds, one every ``hop`` seconds.
 
-    It holds one window and the samples that are pushed. Raises CorpusError where ``window`` is shorter than 0.1 s or
-    ``hop`` is longer than ``window``.
+    It holds one window and the samples that are pushed. Raises CorpusError where ``hop`` is shorter than 0.1 s, or
+    longer than ``window``.
     """
 
     def __init__(self, rate: int, window: float, hop: float) -> None:
-        if not (window >= audio.SHORTEST and 0 < hop <= window):
-            raise CorpusError(f"windows of {window:g} s every {hop:g} s are not possible: a window lasts "
-                              f"{audio.SHORTEST:g} s or more, and the hop is above 0 and not longer than the window")
+        if not SHORTEST_HOP <= hop <= window:
+            raise CorpusError(f"windows of {window:g} s every {hop:g} s are not possible: the hop is "
+                              f"{SHORTEST_HOP:g} s or more, and not longer than the window")
         self.rate = rate
         self.size, self.step = (max(1, round(min(length, LONGEST) * rate)) for length in (window, hop))
         self._held: Array = np.zeros(0, dtype=np.float32)
@@ -109,7 +112,7 @@ def windows(recording: Path | bytes, rate: int, window: float, hop: float) -> It
     recording : a file, or the bytes of one.
     rate : samples per second of the windows [Hz].
     window : length of a window [s]; the last one may be shorter.
-    hop : time from the beginning of one window to that of the next [s].
+    hop : time from the beginning of one window to that of the next, ``SHORTEST_HOP`` or more [s].
 
     Raises CorpusError where the file is not a usable recording, or is damaged.
     """

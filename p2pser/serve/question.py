@@ -14,6 +14,7 @@ from p2pser.base.wording import positive
 from p2pser.features import decoding
 from p2pser.inference import timeline
 from p2pser.inference.predictor import LONGEST, Predictor, most_probable
+from p2pser.inference.windows import SHORTEST_HOP
 from p2pser.inference.words import without_words
 from p2pser.serve.forms import Body
 from p2pser.serve.work import wanted
@@ -21,9 +22,8 @@ from p2pser.serve.work import wanted
 HIGHEST_RATE = 192_000
 """Rate up to which a recording may last as long as the limit says [Hz]; beyond, its samples are limited."""
 
-SHORTEST_HOP, OVERLAP = 0.1, 20
-"""The shortest hop [s], and in how many windows a sample may be: they bound the work for one recording."""
-
+OVERLAP = 20
+"""In how many windows a sample may be: it bounds the work for one recording, as the shortest hop does."""
 
 ONE_LABEL = "one label says little of so much speech: ask for windows (window=3)"
 SHORTER = "cut it into parts"
