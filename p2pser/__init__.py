@@ -11,8 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from p2pser.base.arguments import check, several
 from p2pser.base.errors import P2PSERError as Error
-from p2pser.base.registries import ALGORITHMS, COMPRESSORS, CORPORA, FAMILIES, FEATURES
+from p2pser.base.registries import (
+    register_algorithm,
+    register_compressor,
+    register_corpus,
+    register_family,
+    register_features,
+)
 from p2pser.base.version import __version__
 
 if TYPE_CHECKING:
@@ -72,6 +79,7 @@ def load(path: str | os.PathLike[str], *, encoder: str | None = None, coverage: 
 
     >>> p2pser.load("model/").predict("clip.wav")  # doctest: +SKIP
     """
+    check(load, locals())
     from p2pser.inference.predictor import load as load_predictor
 
     return load_predictor(path, encoder, coverage)
@@ -88,6 +96,7 @@ def pipeline(model: str | os.PathLike[str] | Predictor, *, top_k: int | None = 5
     >>> p2pser.pipeline("model/")("clip.wav", top_k=1)  # doctest: +SKIP
     [{'label': 'anger', 'score': 0.83}]
     """
+    check(pipeline, {"model": model, "encoder": encoder})
     from p2pser.inference.pipeline import Pipeline
     from p2pser.inference.predictor import Predictor
 
@@ -103,7 +112,7 @@ def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop
     model : from ``load``.
     recording : its path, or its bytes as a file holds them, or an open file.
     window : length of a window [s]; the last one may be shorter.
-    hop : time from the beginning of one window to that of the next [s].
+    hop : time from the beginning of one window to that of the next, 0.1 or more [s].
     silence : a window whose loudest 50 ms are below this level has no answer [dBFS].
     enrol : recordings of the same speaker, whose statistics scale the features; default: those of the training.
 
@@ -113,6 +122,7 @@ def timeline(model: Predictor, recording: Recording, *, window: float = 3.0, hop
 
     >>> p2pser.timeline(p2pser.load("model/"), "meeting.wav").to_frame()  # doctest: +SKIP
     """
+    check(timeline, locals(), silence=(None, 0))
     from p2pser.inference import recordings
     from p2pser.inference import timeline as along_time
 
@@ -141,6 +151,7 @@ def stream(model: Predictor, rate: float, *, window: float = 3.0, hop: float = 1
     >>> stream = p2pser.stream(p2pser.load("model/"), rate=16000)  # doctest: +SKIP
     >>> [segment.answer.label for segment in stream.push(samples)]  # doctest: +SKIP
     """
+    check(stream, locals(), silence=(None, 0))
     from p2pser.inference.timeline import Stream
 
     model.warn(enrol is not None)
@@ -148,12 +159,12 @@ def stream(model: Predictor, rate: float, *, window: float = 3.0, hop: float = 1
     return Stream(model, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)
 
 
-def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> Topology:
+def topology(name_or_path: str | os.PathLike[str] | Topology, peers: int | None = None) -> Topology:
     """Return a topology.
 
     Parameters
     ----------
-    name_or_path : a shipped topology (``"ring"``, ``"exponential.yaml"``, …) or the path of a topology file.
+    name_or_path : a topology, a shipped one (``"ring"``, ``"exponential.yaml"``, …), or the path of a topology file.
     peers : number of peers, instead of the file's.
 
     Raises
@@ -163,6 +174,7 @@ def topology(name_or_path: str | os.PathLike[str], peers: int | None = None) -> 
     >>> topology("ring", peers=5).neighbours(0)
     (1, 4)
     """
+    check(topology, locals())
     return _topology(name_or_path, peers)
 
 
@@ -191,18 +203,19 @@ def federate(*, peers: int, settings: Settings | None = None, features: ArrayLik
     ------
     Error : where the corpus, the arrays or the settings do not fit together.
     """
+    check(federate, locals())
     from p2pser.config import configured
     from p2pser.features.arrays import from_arrays
     from p2pser.features.federation import federate as federate_corpus
 
-    config = configured(settings or {})
-    if features is None:
-        return federate_corpus(config, peers, hub=hub)
-    if labels is None:
-        raise Error("features need their labels: give labels, one for each clip")
-    return from_arrays(features, labels, speakers if speakers is not None else ("",) * len(labels), peers=peers,
-                       test=test, owners=owners, genders=genders, hub=hub, label_order=config.corpus.labels,
-                       normalise=config.features.normalise, partition=config.corpus.partition, seed=config.seed)
+    config = configured(settings)
+    if features is not None:
+        return from_arrays(features, labels, speakers, peers=peers, test=test, owners=owners, genders=genders, hub=hub,
+                           label_order=config.corpus.labels, normalise=config.features.normalise,
+                           partition=config.corpus.partition, seed=config.seed)
+    if any(each is not None for each in (labels, speakers, test, owners, genders)):
+        raise Error("labels, speakers, test, owners and genders are those of features: give features too")
+    return federate_corpus(config, peers, hub=hub)
 
 
 def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
@@ -226,10 +239,11 @@ def simulate(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int
     >>> run = p2pser.simulate("ring", peers=4, settings={"training.rounds": 5})  # doctest: +SKIP
     >>> run.outputs.uar, run.to_frame()  # doctest: +SKIP
     """
+    check(simulate, locals())
     from p2pser.config import configured
     from p2pser.simulation.engine import simulate as simulate_run
 
-    config, graph = configured(settings or {}), _topology(topology, peers, data)
+    config, graph = configured(settings), _topology(topology, peers, data)
     federation = data or federate(peers=graph.size, settings=settings, hub=graph.hub)
     return simulate_run(config, graph, federation, exact=exact, observe=observe)
 
@@ -241,7 +255,7 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
 
     Parameters
     ----------
-    topologies : topologies of equal size, or their names or paths.
+    topologies : topologies of equal size, or their names or paths; or one of them.
     algorithms : each with each topology, written ``NAME[:PARAMETER=VALUE]…``; default: that of the settings.
     peers : number of peers, instead of the files'.
     settings : settings of all runs that differ from the defaults.
@@ -255,14 +269,17 @@ def compare(topologies: Sequence[str | os.PathLike[str] | Topology], *, algorith
     ------
     Error : where the settings, the topologies and the corpus do not fit together.
     """
+    check(compare, locals(), jobs=(1, None))
     from p2pser.config import configured
     from p2pser.experiments.compare import compare as compare_runs
     from p2pser.experiments.planning import plan
 
-    config = configured(settings or {})
+    config = configured(settings)
     numbers = (config.corpus.fold,) if isinstance(folds, tuple) and not folds else folds
-    return compare_runs(plan(config, [_topology(given, peers) for given in topologies], folds=numbers, seeds=seeds,
-                             algorithms=algorithms or (config.gossip.algorithm,), out=_path(out)), jobs=jobs)
+    graphs = [_topology(given, peers) for given in several(topologies)]
+    return compare_runs(plan(config, graphs, folds=numbers, seeds=seeds,
+                             algorithms=several(algorithms) or (config.gossip.algorithm,),
+                             out=None if out is None else Path(out)), jobs=jobs)
 
 
 def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int | None = None,
@@ -286,14 +303,16 @@ def crossval(*, topology: str | os.PathLike[str] | Topology = "ring", peers: int
     ------
     Error : where the settings, the topology and the corpus do not fit together.
     """
+    check(crossval, locals(), jobs=(1, None))
     from p2pser.config import configured
     from p2pser.experiments import crossval as experiment
 
-    config = configured(settings or {})
+    config = configured(settings)
     graph = experiment.topology_for(config, os.fspath(topology), peers, folds) \
         if isinstance(topology, (str, os.PathLike)) else _topology(topology, peers)
-    return experiment.crossval(experiment.prepare(graph, config, models=models or (config.model.name,), folds=folds,
-                                                  seeds=seeds, out=_path(out)), jobs=jobs)
+    return experiment.crossval(experiment.prepare(
+        graph, config, models=several(models) or (config.model.name,), folds=folds, seeds=seeds,
+        out=None if out is None else Path(out)), jobs=jobs)
 
 
 def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int | None = None,
@@ -315,13 +334,15 @@ def launch(topology: str | os.PathLike[str] | Topology = "ring", *, peers: int |
     ------
     Error : where a peer fails.
     """
+    check(launch, locals())
     from p2pser.config import configured
     from p2pser.peer.launch import run_all
 
-    return run_all(configured(settings or {}), _topology(topology, peers, data), observe, data)
+    return run_all(configured(settings), _topology(topology, peers, data), observe, data)
 
 
 def _topology(given: str | os.PathLike[str] | Topology, peers: int | None, data: Federation | None = None) -> Topology:
+    check(topology, {"name_or_path": given})
     from p2pser.graph.spec import load as load_topology
 
     if not isinstance(given, (str, os.PathLike)):
@@ -329,35 +350,6 @@ def _topology(given: str | os.PathLike[str] | Topology, peers: int | None, data:
             raise Error(f"the topology {given.name!r} has {given.size} peers, not {peers}: leave peers out")
         return given
     return load_topology(os.fspath(given), peers if peers is not None or data is None else len(data.train))
-
-
-def _path(given: str | os.PathLike[str] | None) -> Path | None:
-    return None if given is None else Path(given)
-
-
-def register_algorithm(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a subclass of ``Algorithm`` for ``gossip.algorithm=NAME``."""
-    return ALGORITHMS.register(name)
-
-
-def register_compressor(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a compressor for the ``compressor`` of algorithms that take one."""
-    return COMPRESSORS.register(name)
-
-
-def register_features(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a feature kind for ``features.kind=NAME``."""
-    return FEATURES.register(name)
-
-
-def register_family(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers a family of models for ``model.name=NAME``."""
-    return FAMILIES.register(name)
-
-
-def register_corpus(name: str) -> Callable[[T], T]:
-    """Return a decorator that registers the adapter of a corpus for ``corpus.name=NAME``."""
-    return CORPORA.register(name)
 
 
 def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs: str = "one peer or more",
@@ -374,6 +366,7 @@ def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs:
     needs : the same in words, for the message where it does not fit: ``"4 peers or more"``.
     limits : the smallest and largest value of numeric parameters.
     """
+    check(register_graph, locals())
     from p2pser.graph import kind
 
     return kind.register_graph(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]
@@ -389,6 +382,7 @@ def register_schedule(name: str, *, fits: Callable[..., bool] | None = None, nee
     ----------
     name, fits, needs, limits : as for ``register_graph``.
     """
+    check(register_schedule, locals())
     from p2pser.graph import kind
 
     return kind.register_schedule(name, fits=fits or kind.any_size, needs=needs, limits=limits)  # type: ignore[return-value]

@@ -147,3 +147,51 @@ def test_topologies_by_name() -> None:
     assert p2pser.topology("ring", peers=5).neighbours(2) == (1, 3)
 
 
+FEATURES = np.random.default_rng(0).normal(size=(8, 3))
+LABELS = ["joy", "anger"] * 4
+
+
+@pytest.mark.parametrize("call", [
+    lambda: p2pser.federate(peers=2.5), lambda: p2pser.federate(peers="3", features=FEATURES, labels=LABELS),
+    lambda: p2pser.federate(peers=2, features=FEATURES, labels=LABELS, hub="0"),
+    lambda: p2pser.federate(peers=2, labels=LABELS), lambda: p2pser.simulate(data="folder"),
+    lambda: p2pser.simulate(data=FEATURES), lambda: p2pser.simulate(None), lambda: p2pser.simulate(b"ring"),
+    lambda: p2pser.simulate(settings="a=1"), lambda: p2pser.simulate(settings=["x"]),
+    lambda: p2pser.simulate(settings=[]), lambda: p2pser.simulate(settings={3: 1}),
+    lambda: p2pser.simulate(exact="no"), lambda: p2pser.simulate(observe=5), lambda: p2pser.topology("ring", "3"),
+    lambda: p2pser.topology("ring", True), lambda: p2pser.topology(None), lambda: p2pser.topology("ring").matrix("0"),
+    lambda: p2pser.topology("ring").entries(0.5), lambda: p2pser.topology("ring").matrix(0, {0: "x"}),
+    lambda: p2pser.crossval(folds="0"), lambda: p2pser.crossval(folds=0.5), lambda: p2pser.crossval(models=5),
+    lambda: p2pser.crossval(seeds="2"), lambda: p2pser.crossval(topology=5), lambda: p2pser.crossval(out="a\0b"),
+    lambda: p2pser.crossval(jobs=0), lambda: p2pser.compare(None), lambda: p2pser.compare([None]),
+    lambda: p2pser.compare(["ring"], algorithms=[3]), lambda: p2pser.compare("ring", jobs="x"),
+    lambda: p2pser.compare_grid(5, out="o"), lambda: p2pser.compare_grid({}, out=None),
+    lambda: p2pser.launch("ring", peers="3"), lambda: p2pser.launch(None), lambda: p2pser.launch("ring", data="x"),
+    lambda: p2pser.load(None), lambda: p2pser.load("m", coverage="0.9"), lambda: p2pser.load("m", encoder=5),
+    lambda: p2pser.load("m" * 5000), lambda: p2pser.pipeline(5), lambda: p2pser.timeline("m", "clip.wav"),
+    lambda: p2pser.stream(None, 16000), lambda: p2pser.register_algorithm(5), lambda: p2pser.register_corpus(""),
+    lambda: p2pser.register_graph(5), lambda: p2pser.register_schedule("x", fits=5),
+    lambda: p2pser.register_family(lambda: None)])
+def test_arguments_of_another_type_are_refused_in_a_sentence(call: Any) -> None:
+    with pytest.raises(p2pser.Error, match=r"\w.{10,}: \w"):
+        call()
+
+
+def test_one_of_several_may_be_given_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pser.experiments.compare.compare", lambda plan, jobs: plan)
+    monkeypatch.setattr("p2pser.experiments.crossval.crossval", lambda setup, jobs: setup)
+    plan: Any = p2pser.compare("ring", algorithms="choco", peers=3, settings=SETTINGS, folds=2)
+    assert (list(plan.topologies), plan.folds) == (["choco"], (2,))
+    plan = p2pser.compare(p2pser.topology("ring", 3), settings=SETTINGS)
+    assert list(plan.topologies) == ["dfedavg"]
+    setup: Any = p2pser.crossval(models="svm", peers=2, folds=3)
+    assert (list(setup.plans), setup.plans["svm"].folds) == (["svm"], (3,))
+
+
+def test_labels_and_speakers_of_arrays_are_read_as_those_of_manifests() -> None:
+    speakers = ["s5", "s5 ", "s6", " s6", "S5", "s7", "s7", "s7"]
+    data = p2pser.federate(peers=2, features=FEATURES, labels=["ANGER", "anger", "joy", "Happy "] * 2,
+                           speakers=speakers, settings={"corpus.labels": ["joy", "angry"]})
+    assert data.labels == ("happiness", "anger")
+    assert set(data.corpus.speakers) == {"s5", "s6", "S5", "s7"}
+    assert any("'S5', 's5' count as 2; if they are one person, give one name" in note for note in data.notes)

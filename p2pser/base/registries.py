@@ -5,7 +5,8 @@ They are here, below all other packages, so that settings can be checked against
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from p2pser.base.errors import CorpusError, ModelError, TopologyError
 from p2pser.base.registry import Registry
@@ -33,3 +34,30 @@ SCHEDULES: Registry[Any] = Registry("schedule", "p2pser.schedules", modules=("p2
 COMPRESSORS: Registry[Any] = Registry("compressor", "p2pser.compressors", modules=(
     "p2pser.wire.codec", "p2pser.wire.low_rank", "p2pser.wire.quantised", "p2pser.wire.sparse"))
 """Subclasses of ``p2pser.wire.codec.Form``, by their name on the wire."""
+
+T = TypeVar("T")
+
+
+def register_algorithm(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a subclass of ``Algorithm`` for ``gossip.algorithm=NAME``."""
+    return ALGORITHMS.register(name)
+
+
+def register_compressor(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a compressor for the ``compressor`` of algorithms that take one."""
+    return COMPRESSORS.register(name)
+
+
+def register_features(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a feature kind for ``features.kind=NAME``."""
+    return FEATURES.register(name)
+
+
+def register_family(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers a family of models for ``model.name=NAME``."""
+    return FAMILIES.register(name)
+
+
+def register_corpus(name: str) -> Callable[[T], T]:
+    """Return a decorator that registers the adapter of a corpus for ``corpus.name=NAME``."""
+    return CORPORA.register(name)

@@ -13,7 +13,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from p2pser.base.errors import ConfigError, P2PSERError, nearest
+from p2pser.base.errors import ConfigError, P2PSERError, in_one_line, nearest
 from p2pser.base.version import __version__
 
 T = TypeVar("T")
@@ -63,8 +63,12 @@ class Registry(Generic[T]):
     def register(self, name: str, *, module: str = "") -> Callable[[T], T]:
         """Return a decorator that registers an object under ``name``; ``module`` defines it (default: its own).
 
-        Raises ConfigError where another module has registered the name.
+        Raises ConfigError where the name is no text, or another module has registered it.
         """
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"the name of a {self.what} is {in_one_line(repr(name), 80)}: give a text, such as "
+                              f'"my-{self.what.split()[-1]}"')
+
         def decorate(thing: T) -> T:
             source = module or _module_of(thing)
             if name in self._registered and not _same_module(self._sources[name], source):

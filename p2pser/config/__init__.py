@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from p2pser.base.documents import OUTSIDE_BYTES, kind_of_file, read_text, read_yaml
-from p2pser.base.errors import ConfigError, nearest
+from p2pser.base.errors import ConfigError, in_one_line, nearest
 from p2pser.base.registries import FAMILIES
 from p2pser.config.augment import AugmentSettings
 from p2pser.config.constraints import takes_mapping
@@ -147,13 +147,16 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def configured(settings: Mapping[str, Any]) -> Config:
+def configured(settings: Mapping[str, Any] | None) -> Config:
     """Return the default settings with some replaced: ``{"training.rounds": 10, "gossip.algorithm": "k-gt"}``.
 
     Raises ConfigError for an unknown name (with the nearest known one) or an invalid value.
     """
+    if not isinstance(settings, Mapping | None) or not all(isinstance(path, str) for path in settings or ()):
+        raise ConfigError(f"settings are {in_one_line(repr(settings), 80)}: give a mapping from names of settings to "
+                          'values, {"training.rounds": 10}')
     tree: dict[str, Any] = {}
-    for path, value in settings.items():
+    for path, value in (settings or {}).items():
         _assign(tree, path, value.tolist() if hasattr(value, "tolist") else value)  # arrays and numbers of numpy
     return parse(tree, "settings")
 

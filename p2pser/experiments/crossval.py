@@ -135,6 +135,8 @@ class CrossValidation:
 
         Raises ConfigError where pandas is not installed.
         """
+        if of not in ("schemes", "predictions"):
+            raise ConfigError(f"a cross-validation has no table {of!r}: there are schemes and predictions")
         return frame(list(self.rows() if of == "schemes" else self.prediction_rows()))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from operator import index
 from pathlib import Path
 
+from p2pser.base.arguments import several
 from p2pser.base.errors import ConfigError
 from p2pser.base.registries import FAMILIES
 from p2pser.config import Config
@@ -86,7 +87,7 @@ def fold_numbers(folds: Iterable[int] | None) -> tuple[int, ...] | None:
 
     Raises ConfigError where there is none, or one twice.
     """
-    numbers = None if folds is None else tuple(map(index, folds))
+    numbers = None if folds is None else tuple(map(index, several(folds)))
     if numbers is not None and not len(set(numbers)) == len(numbers) > 0:
         raise ConfigError(f"folds {numbers}: name each fold once, and at least one")
     return numbers

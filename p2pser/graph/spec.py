@@ -32,6 +32,7 @@ import networkx as nx
 import numpy as np
 from pydantic import ValidationError
 
+from p2pser.base.arguments import check
 from p2pser.base.documents import LARGEST_YAML, kind_of_file, read_text, read_yaml
 from p2pser.base.errors import TopologyError, nearest
 from p2pser.base.paths import packaged
@@ -128,6 +129,7 @@ class Topology:
         ``counts``: clips by peer, for the Metropolis chain that conserves the clip-weighted mean. Raises TopologyError
         where counts are given to a schedule or to another weight rule.
         """
+        check(Topology.matrix, locals())
         if counts is not None:
             self._require_metropolis()
             return frozen(mixing.metropolis(self.graph, counts))
@@ -142,6 +144,7 @@ class Topology:
 
     def entries(self, t: int = 0, counts: Mapping[int, int] | None = None) -> Sparse:
         """Return the entries of ``matrix``; errors as there."""
+        check(Topology.entries, locals())
         if counts is not None:
             self._require_metropolis()
             return mixing.metropolis_entries(self.graph, counts)

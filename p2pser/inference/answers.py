@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pser.base.arguments import check
 from p2pser.base.frames import frame
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Answer:
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the ``k`` most probable emotions with their probabilities, most probable first."""
+        check(Answer.top, locals(), k=(0, None))
         return ranked(self.probabilities, k)
 
 

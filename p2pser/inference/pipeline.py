@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import EllipsisType
 from typing import Any, TypeAlias, TypedDict
 
+from p2pser.base.arguments import is_whole
 from p2pser.base.errors import ConfigError, CorpusError, ModelError
 from p2pser.inference.answers import Answer, ranked
 from p2pser.inference.predictor import Predictor
@@ -64,6 +65,6 @@ class Pipeline:
 
 def _checked(top_k: int | None) -> int | None:
     """Return how many emotions are asked for. Raises ConfigError where it is no number above 0."""
-    if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
+    if top_k is not None and not (is_whole(top_k) and top_k >= 1):
         raise ConfigError(f"top_k is {top_k!r}: give a whole number above 0, or None for all emotions")
     return top_k

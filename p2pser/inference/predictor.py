@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base.errors import ConfigError, CorpusError, ModelError
+from p2pser.base.arguments import check
+from p2pser.base.errors import ConfigError, CorpusError, ModelError, in_one_line
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features import audio, clip_features, conditions, unlike, voice
 from p2pser.features.ends import early
@@ -43,7 +44,6 @@ from p2pser.models.sets import LEVELS, USUAL, Sets, members, most
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import nn
-
 
 LONGEST = 120.0
 """The longest recording that has one answer [s]."""
@@ -125,6 +125,7 @@ class Predictor:
         >>> model.predict(request.files["clip"].read())[0].label                            # doctest: +SKIP
         'anger'
         """
+        check(Predictor.predict, locals())
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
         given = sources(recordings)
@@ -154,6 +155,7 @@ class Predictor:
         together : as in ``predict``; the first ``MOST`` recordings are read before the first is answered.
         texts : what is said in each; "" from where they end.
         """
+        check(Predictor.each, locals())
         self.remarks = ()
         lacking, outside = Counter[str](), Counter[str]()
         read = self._read(recordings, errors, chain(texts, repeat("")), lacking, outside)
@@ -229,6 +231,7 @@ class Predictor:
         ------
         CorpusError : where the samples or the rate are not those of a recording, too short, silent or not finite.
         """
+        check(Predictor.predict_signal, {"own": own, "text": text})
         self.warn(own is not None)
         return self.answer(audio.usable(scaled(samples), checked_rate(rate), self.card.features.sample_rate), own, text)
 
@@ -241,6 +244,7 @@ class Predictor:
 
     def warm(self, seconds: float = 1.0) -> None:
         """Answer for noise once: the first clip imports libraries and makes filter banks, which delays its answer."""
+        check(Predictor.warm, locals(), seconds=(0, LONGEST))
         from p2pser.base import seeding
 
         size = round(seconds * self.card.features.sample_rate)
@@ -274,8 +278,11 @@ class Predictor:
     def answers(self, features: NDArray[np.float32], own: Statistics | None = None) -> list[Answer]:
         """Return an answer for each of n clips.
 
-        ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics.
+        ``features`` (n, …) are not scaled; ``own`` are the speaker's statistics. Others raise ModelError.
         """
+        if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.shape[1:] != self.card.shape:
+            shape = ", ".join(map(str, self.card.shape))
+            raise ModelError(f"the model takes floats of shape (n, {shape}), not {in_one_line(repr(features), 80)}")
         scaled = self.scale(features, own)
         outputs = self.run(scaled).astype(np.float64)
         names = self.card.dimensions

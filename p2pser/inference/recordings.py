@@ -39,7 +39,11 @@ def sources(given: Any) -> list[Path | bytes]:
     if not hasattr(given, "read"):
         several = [source for each in given for source in sources(each)]
         return several or list[Path | bytes](files(()))
-    content = given.read()
+    try:
+        content = given.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise CorpusError(f"the open file of a recording cannot be read ({error}): open it in binary mode "
+                          "(open(path, 'rb')), and close it afterwards") from None
     if not isinstance(content, bytes):
         raise CorpusError("a recording is open as text: open it in binary mode (open(path, 'rb'))")
     return [content]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from p2pser.base.arguments import check
 from p2pser.base.errors import CorpusError
 from p2pser.base.frames import frame
 from p2pser.features import audio
@@ -79,7 +80,7 @@ def timeline(predictor: Predictor, recording: Path | bytes, *, window: float = W
     predictor : the model.
     recording : a file, or the bytes of one.
     window : length of a window [s]; the last one may be shorter.
-    hop : time from the beginning of one window to that of the next [s].
+    hop : time from the beginning of one window to that of the next, 0.1 or more [s].
     silence : a window whose loudest 50 ms are below this level is silent [dBFS].
     own : the speaker's statistics.
 
@@ -162,6 +163,7 @@ class Stream:
 
         Raises CorpusError where the model reads no words.
         """
+        check(Stream.say, locals())
         if not self._predictor.card.reads_words:
             raise CorpusError("the model reads no words: give it samples only")
         self._text = text

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2pser.base.arguments import check
 from p2pser.experiments.grid import comparison, file
 
 
@@ -31,5 +32,6 @@ def compare_grid(grid: str | os.PathLike[str] | Mapping[str, Any], *, out: str |
 
     >>> p2pser.compare_grid("grid.yaml", out="runs/grid").to_frame("rounds")  # doctest: +SKIP
     """
+    check(compare_grid, locals(), jobs=(1, None))
     given = file.parse(grid, "the grid") if isinstance(grid, Mapping) else file.load(Path(grid))
     return comparison.compare_grid(given, Path(out), processes=jobs)

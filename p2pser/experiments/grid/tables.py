@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2pser.base.errors import ConfigError
 from p2pser.base.frames import frame
 from p2pser.evaluation import metrics
 from p2pser.experiments.grid.cells import Place
@@ -43,7 +44,9 @@ class Tables:
     peers: list[Row]
 
     def to_frame(self, table: str = "trials") -> pandas.DataFrame:
-        """Return one of the tables as a pandas frame. Raises ConfigError where pandas is not installed."""
+        """Return one of the tables as a pandas frame. Raises ConfigError for another name, or without pandas."""
+        if table not in ("trials", "rounds", "peers"):
+            raise ConfigError(f"a grid has no table {table!r}: there are trials, rounds and peers")
         rows: list[Row] = getattr(self, table)
         return frame(rows)
 
