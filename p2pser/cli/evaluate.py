@@ -17,7 +17,7 @@ from p2pser.cli.common import (
     which_corpus,
     workers_option,
 )
-from p2pser.cli.kinds import Source, Target
+from p2pser.cli.kinds import PICTURE, Source, Target
 from p2pser.cli.output import echo, note, print_json
 
 
@@ -39,7 +39,7 @@ from p2pser.cli.output import echo, note, print_json
 @click.option("--csv", "table", type=Target(folder=False), metavar="CSV",
               help="Write a row for each clip to a CSV file: path, speaker, gender, fold, target, prediction, "
                    "probabilities.")
-@click.option("--plot", "picture", type=Target(folder=False), metavar="PNG",
+@click.option("--plot", "picture", type=PICTURE, metavar="PNG",
               help="Draw the confusion matrix (.png, .svg or .pdf).")
 @renamed("--picture", "--plot")
 @click.option("--calibrate", "copy", type=Target(folder=True), metavar="NEW_DIR",

@@ -13,7 +13,7 @@ from p2pser.cli.output import echo, note, print_json
 
 @click.command()
 @click.argument("model", metavar="MODEL_DIR", type=Source())
-@click.option("--onnx", "out", type=Target(folder=False), metavar="OUT.onnx",
+@click.option("--onnx", "out", type=Target(folder=False, endings=(".onnx",)), metavar="OUT.onnx",
               help="File to write for other programs; beside it OUT.json describes the input.")
 @click.option("--light", type=Target(folder=True), metavar="NEW_DIR",
               help="Model directory to write for p2pser-predict, the distribution without torch.")

@@ -6,6 +6,7 @@ A wrong option is refused here, before the command reads or computes anything.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from p2pser.base.atomic import require_place
 from p2pser.base.errors import ConfigError, unwritable
+from p2pser.base.pictures import ENDINGS
 
 LONGEST = 600
 """Longest window of speech with one label [s]."""
@@ -55,13 +57,19 @@ class Source(click.Path):
 
 
 class Target(click.Path):
-    """A path of a file or folder that the command writes: it must be writable before the work begins."""
+    """A path of a file or folder that the command writes: it must be writable before the work begins.
 
-    def __init__(self, *, folder: bool) -> None:
+    endings : of the names of files, which decide what is written; (): any.
+    """
+
+    def __init__(self, *, folder: bool, endings: Sequence[str] = ()) -> None:
         super().__init__(path_type=Path, file_okay=not folder, dir_okay=folder)
+        self.endings = endings
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; a usage error where nothing can be written there."""
+        """Return the path; a usage error where nothing can be written there, or its name has another ending."""
+        if self.endings and Path(value).suffix.lower() not in self.endings:
+            self.fail(f"{str(value)!r} has another ending: let its name end in {' or '.join(self.endings)}", param, ctx)
         try:
             writable(Path(value), folder=self.dir_okay)
         except ConfigError as error:
@@ -69,3 +77,7 @@ class Target(click.Path):
                 raise
             self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)
+
+
+PICTURE = Target(folder=False, endings=ENDINGS)
+"""The file of a picture."""

@@ -12,7 +12,7 @@ import click
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.cli.common import encoder_option, json_option, renamed
-from p2pser.cli.kinds import LONGEST, Number, Source, Target
+from p2pser.cli.kinds import LONGEST, PICTURE, Number, Source, Target
 from p2pser.cli.output import echo, note, print_json, shown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
 @click.option("--csv", "table", type=Target(folder=False), metavar="CSV",
               help="Write a row for each recording, or window, to a CSV file.")
-@click.option("--plot", type=Target(folder=False), metavar="PNG",
+@click.option("--plot", type=PICTURE, metavar="PNG",
               help="Draw the timeline of one recording (.png, .svg or .pdf).")
 @click.option("--coverage", type=click.FloatRange(0, 0.95, min_open=True), default=0.9, show_default=True, metavar="P",
               help="Share of clips of new speakers whose set of emotions contains the right one: 0.8, 0.9 or 0.95.")

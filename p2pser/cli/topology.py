@@ -10,7 +10,7 @@ import click
 
 from p2pser.base.wording import counted
 from p2pser.cli.common import json_option, renamed
-from p2pser.cli.kinds import Source, Target
+from p2pser.cli.kinds import PICTURE, Source
 from p2pser.cli.output import echo, note, print_json, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -169,7 +169,7 @@ def _or_never(rounds: int | None) -> str:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_size_options
 @_parameters
-@click.option("--plot", "out", type=Target(folder=False), metavar="PNG",
+@click.option("--plot", "out", type=PICTURE, metavar="PNG",
               help="Draw the topologies side by side (.png, .svg or .pdf).")
 @renamed("--out", "--plot")
 @json_option
@@ -202,7 +202,7 @@ def compare_command(files: tuple[str, ...], peers: int | None, seed: int, parame
 
 @topology.command()
 @_graph_options
-@click.option("--out", type=Target(folder=False), metavar="PNG",
+@click.option("--out", type=PICTURE, metavar="PNG",
               help="File to write (.png, .svg or .pdf).  [default: NAME.png]")
 @json_option
 def plot(file: str, peers: int | None, seed: int, out: Path | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from p2pser.base import pictures
 from p2pser.base.errors import TopologyError
 from p2pser.base.wording import counted
 from p2pser.graph import spectral, theory
@@ -267,13 +268,9 @@ def draw_side_by_side(topologies: Sequence[Topology], path: Path | str) -> None:
 
 def _write(drawn: Sequence[tuple[Topology, int | None]], path: Path | str, side: float,
            dead: Collection[int] = ()) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(len(drawn), max(PANELS, math.isqrt(len(drawn))))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(side * columns, side * rows), dpi=80, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.new_figure(side * columns, side * rows, dpi=80)
     for place, (topology, exchange) in enumerate(drawn):
         draw_on(figure.add_subplot(rows, columns, place + 1), topology, dead, exchange)
         if len(drawn) > 1:

@@ -86,6 +86,15 @@ def test_calls_that_were_taken_or_refused_late(place: Path, arguments: tuple[str
     assert (code, "Traceback" in said) == (2, False), said
 
 
+@pytest.mark.parametrize("arguments", [
+    ("predict", "nope", "nope.wav", "--plot", "x.foo"), ("evaluate", "nope", "--data", "nope", "--plot", "x"),
+    ("topology", "plot", "nope", "--out", "x.jpg"), ("topology", "compare", "nope", "--plot", "png"),
+    ("export", "nope", "--onnx", "x.json")])
+def test_the_ending_of_an_output_is_checked_before_anything_is_read(place: Path, arguments: tuple[str, ...]) -> None:
+    code, said = call(*arguments)
+    assert (code, "has another ending: let its name end in ." in said) == (2, True), said
+
+
 def test_an_anchor_bomb_is_counted_before_it_is_spread(place: Path) -> None:
     lines = ["a: &a [" + ",".join("x" * 10) + "]"]
     lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi")]

@@ -12,32 +12,29 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from p2pser.base import pictures
 from p2pser.base.errors import ConfigError
 from p2pser.experiments.report.styles import INK
 
 Curve: TypeAlias = Sequence[float | None]
 """One value a round; None where nothing was measured."""
 DPI = 150
-ENDINGS = (".png", ".svg", ".pdf")
-"""Of files in which pictures are written."""
 FLOOR = 1e-6
 """Distances below are not drawn: they are rounding, and would take most of a logarithmic axis."""
 
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of this size [inches]."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    return pictures.new_figure(width, height, dpi=DPI, facecolor="white")
 
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure; the format follows the ending of ``path``, and missing folders are made.
 
-    Raises ConfigError for an ending that is not of ``ENDINGS``, and where nothing can be written.
+    Raises ConfigError for an ending that is not of ``pictures.ENDINGS``, and where nothing can be written.
     """
-    if path.suffix not in ENDINGS:
-        raise ConfigError(f"cannot draw {path}: let its name end in {', '.join(ENDINGS)}")
+    if path.suffix.lower() not in pictures.ENDINGS:
+        raise ConfigError(f"cannot draw {path}: let its name end in {' or '.join(pictures.ENDINGS)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
