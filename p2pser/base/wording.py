@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 
 COMMA = re.compile(r",(?![^\[]*\])")
 """A comma between the parts of a list, outside brackets."""
+SHOWN = 4
+"""Names that a sentence lists."""
 
 
 def listed(text: str | None) -> list[str]:
@@ -53,6 +55,15 @@ def are(count: int, noun: str) -> str:
     ('1 clip is', '3 clips are')
     """
     return f"{counted(count, noun)} {'is' if count == 1 else 'are'}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names of many.
+
+    >>> some(["a", "b"]), some("abcdef")
+    ('a, b', 'a, b, c, d and 2 more')
+    """
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def peer_list(ids: Collection[int]) -> str:

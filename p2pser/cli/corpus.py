@@ -22,6 +22,7 @@ from p2pser.cli.kinds import Source, Target
 from p2pser.cli.output import echo, note, print_json
 from p2pser.config import Config
 from p2pser.corpora import copies
+from p2pser.corpora.labels import unknown_note
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.corpora.partitioning import scaling
@@ -304,7 +305,7 @@ def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
         "default_split": loaded.default_split,
         "default_normalise": scaled.how,
         "why_normalised": scaled.reason,
-        "notes": [*loaded.notes, *copies.note(loaded)],
+        "notes": [*loaded.notes, *unknown_note(loaded), *copies.note(loaded)],
         "left_out": [{"path": str(path), "reason": reason} for path, reason in loaded.left_out],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 DIMENSIONS = ("arousal", "valence", "dominance")
@@ -63,6 +64,17 @@ def is_known(label: str) -> bool:
     (True, False)
     """
     return canonical(label) in _WORDS
+
+
+def known_in(label: str) -> str | None:
+    """Return the emotion that a label names beside digits and other words, if exactly one; None for a known label.
+
+    >>> known_in("01_angry"), known_in("neutral voice"), known_in("happy-sad"), known_in("anger")
+    ('anger', 'neutral', None, None)
+    """
+    words = re.findall(r"[^\W\d_]+", unicodedata.normalize("NFC", label))
+    named = {canonical(word) for word in words if is_known(word)}
+    return named.pop() if len(named) == 1 and not is_known(label) else None
 
 
 def nearest_emotion(arousal: float, valence: float, dominance: float) -> str:

@@ -1,25 +1,26 @@
 """A folder with sub-folders for emotions: EMOTION/clip.wav, EMOTION/SPEAKER/clip.wav or SPEAKER/EMOTION/clip.wav.
 
 The sub-folder's name is the label, under its usual name (``Angry`` is ``anger``). The other folders on a clip's path
-name its speaker, but for ``train``, ``test`` and the like. File names are not read: without folders of speakers the
-speaker is ``unknown``, and speaker-disjoint splits are refused (a speaker guessed from a file name would make a split
-that only seems disjoint).
+name its speaker, but for ``train``, ``test`` and the like, and for sessions below a speaker (``visit1``, ``post``).
+File names are not read: without folders of speakers the speaker is ``unknown``, and speaker-disjoint splits are refused
+(a speaker guessed from a file name would make a split that only seems disjoint).
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import some
 from p2pser.corpora.emotions import canonical, is_known
 from p2pser.corpora.files import recordings
+from p2pser.corpora.folder_names import is_session, is_split
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, assemble, names_digest
 
-_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"})
-"""Names, in lower case, of folders that name neither an emotion nor a speaker."""
-SHOWN = 4
-"""Names of folders that a note lists."""
+_Names = tuple[str, ...]
+"""Folders, one below the other."""
 
 
 def load(data: Path) -> Corpus:
@@ -31,21 +32,26 @@ def load(data: Path) -> Corpus:
     files = recordings(data)
     folders = [path.relative_to(data).parts[:-1] for path in files]
     level = _level(folders)
+    places = _places(folders, level)
+    others = [_others(names, place) for names, place in zip(folders, places)]
+    sessions = _sessions(others)
     clips: list[Clip] = []
     left_out: list[tuple[Path, str]] = []
-    for path, names in zip(files, folders):
-        if len(names) <= level:
+    for path, names, place, above in zip(files, folders, places, others):
+        if place is None:
             left_out.append((path, "it lies in no emotion's folder"))
             continue
-        speaker = [name for name in names[:level] + names[level + 1:] if name.lower() not in _SPLITS]
-        clips.append(Clip(path=path, speaker="/".join(speaker) or UNKNOWN, emotion=canonical(names[level])))
+        clips.append(Clip(path=path, speaker="/".join(_speaker(above, sessions)) or UNKNOWN,
+                          emotion=canonical(names[place])))
     if not clips:
         raise CorpusError(
             f"no recording in {data} lies in a sub-folder: put them into one folder for each emotion "
             "(EMOTION/SPEAKER/clip.wav)"
         )
-    return assemble(data.resolve().name or "folder", names_digest(clips), clips, left_out, data,
-                    notes=_notes(data, folders, level))
+    notes = [*_notes(data, folders, level), *_moved(folders, places, level),
+             *_notes_on_speakers(data, sorted({each for each, place in zip(others, places) if place is not None}),
+                                 sessions)]
+    return assemble(data.resolve().name or "folder", names_digest(clips), clips, left_out, data, notes=notes)
 
 
 def named_by_folders(data: Path) -> int:
@@ -54,7 +60,7 @@ def named_by_folders(data: Path) -> int:
     return _known_at(folders, _level(folders))
 
 
-def _level(folders: Sequence[Sequence[str]]) -> int:
+def _level(folders: Sequence[_Names]) -> int:
     """Return which of the folders on a clip's path, from 0, names its emotion.
 
     The first level on which the names of most are known emotions; where there is none, the first below a split's.
@@ -62,21 +68,52 @@ def _level(folders: Sequence[Sequence[str]]) -> int:
     for level in range(max(map(len, folders), default=0)):
         if 2 * _known_at(folders, level) > sum(len(names) > level for names in folders):
             return level
-    return 1 if all(names[0].lower() in _SPLITS for names in folders if names) else 0
+    return 1 if all(is_split(names[0]) for names in folders if names) else 0
 
 
-def _known_at(folders: Sequence[Sequence[str]], level: int) -> int:
+def _known_at(folders: Sequence[_Names], level: int) -> int:
     return sum(len(names) > level and is_known(names[level]) for names in folders)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _places(folders: Sequence[_Names], level: int) -> list[int | None]:
+    """Return for each path which of its folders names the emotion; None: none does.
+
+    It is the one on the common ``level``, but where the name there is none of a known emotion and stands with two
+    emotions or more on another level (SPEAKER/EMOTION among EMOTION/SPEAKER), or the path does not go so far.
+    """
+    known = [next((place for place, name in enumerate(names) if is_known(name)), None) for names in folders]
+    beside: dict[str, set[str]] = {}
+    for names, place in zip(folders, known):
+        if len(names) > level:
+            beside.setdefault(names[level], set()).add("" if place is None else canonical(names[place]))
+    return [place if len(names) <= level else
+            level if is_known(names[level]) or "" in beside[names[level]] or len(beside[names[level]]) < 2 else place
+            for names, place in zip(folders, known)]
 
 
-def _notes(data: Path, folders: Sequence[Sequence[str]], level: int) -> list[str]:
+def _others(names: _Names, place: int | None) -> _Names:
+    """Return the folders on a path that may name its speaker."""
+    return tuple(name for level, name in enumerate(names) if level != place and not is_split(name))
+
+
+def _sessions(paths: Sequence[_Names]) -> set[_Names]:
+    """Return the folders below a speaker that are sessions: where at least half of those side by side are named so."""
+    below: dict[_Names, set[str]] = {}
+    for names in paths:
+        for level in range(1, len(names)):
+            below.setdefault(names[:level], set()).add(names[level])
+    return {(*above, name) for above, names in below.items() if 2 * sum(map(is_session, names)) >= len(names)
+            for name in names}
+
+
+def _speaker(names: _Names, sessions: set[_Names]) -> _Names:
+    return tuple(name for level, name in enumerate(names) if names[:level + 1] not in sessions)
+
+
+def _notes(data: Path, folders: Sequence[_Names], level: int) -> list[str]:
     """Return sentences on how the folders were read, where they could be read otherwise."""
-    above = sorted({names[:level] for names in map(tuple, folders) if len(names) > level})
-    splits = sorted({name for names in folders for name in names if name.lower() in _SPLITS})
+    above = sorted({names[:level] for names in folders if len(names) > level})
+    splits = sorted({name for names in folders for name in names if is_split(name)})
     notes = []
     if splits:
         notes.append(f"the folders {', '.join(splits)} in {data} are not taken as a split: p2pser makes its own")
@@ -85,10 +122,43 @@ def _notes(data: Path, folders: Sequence[Sequence[str]], level: int) -> list[str
         emotions = sorted({names[level] for names in folders if len(names) > level})
         mend = f"give --data {data.joinpath(*above[0], emotions[0])}" if len(emotions) == len(above) == 1 else \
             "make folders EMOTION/SPEAKER, or list the clips in a manifest.csv"
-        notes.append(f"no folder has the name of a known emotion: {_some(emotions)} count as emotions, and the folders "
-                     f"below, {_some(below)}, as speakers; if those are the emotions, {mend}")
-    if level and len(above) == 1 and above[0][-1].lower() not in _SPLITS:
+        notes.append(f"no folder has the name of a known emotion: {some(emotions)} count as emotions, and the folders "
+                     f"below, {some(below)}, as speakers; if those are the emotions, {mend}")
+    if level and len(above) == 1 and not is_split(above[0][-1]):
         place = data.joinpath(*above[0])
         notes.append(f"the folder {place} counts as the one speaker of all clips below it; if it names none, "
                      f"give --data {place}")
     return notes
+
+
+def _moved(folders: Sequence[_Names], places: Sequence[int | None], level: int) -> list[str]:
+    """Return a note on the folders on the emotions' level that name no emotion, where another folder on the path does.
+    """
+    moved = sorted({names[level] for names, place in zip(folders, places) if len(names) > level and place != level})
+    return [f"{some(moved)} stand where most folders name an emotion, but name none; other folders on these paths do, "
+            f"so {some(moved)} count as speakers"] if moved else []
+
+
+def _notes_on_speakers(data: Path, paths: Sequence[_Names], sessions: set[_Names]) -> list[str]:
+    """Return notes on folders that were not taken as speakers, and on those that may not be."""
+    mend = f"give each clip's speaker in a manifest ({_writes_manifest(data)} writes one)"
+    notes = []
+    if sessions:
+        notes.append(f"the folders {some(sorted({names[-1] for names in sessions}))} count as sessions of the speaker "
+                     f"above them, not as speakers; if they are speakers, {mend}")
+    if named := sorted({names[0] for names in paths if names and is_session(names[0])}):
+        notes.append(f"the folders {some(named)} have names of sessions, but count as speakers; if one person is in "
+                     f"several of them, {mend}")
+    above: dict[str, set[str]] = {}
+    for names in (_speaker(each, sessions) for each in paths):
+        for level in range(1, len(names)):
+            above.setdefault(names[level], set()).add("/".join(names[:level]))
+    if again := sorted(name for name, places in above.items() if len(places) > 1):
+        first, second = sorted(above[again[0]])[:2]
+        notes.append(f"{some(again)} recur in several folders and count as a speaker in each ({first}/{again[0]} and "
+                     f"{second}/{again[0]} are two); if they are one person, or no person, {mend}")
+    return notes
+
+
+def _writes_manifest(data: Path) -> str:
+    return f"p2pser corpus scan {shlex.quote(str(data))} --manifest {shlex.quote(str(data / 'manifest.csv'))}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from p2pser.base.errors import CorpusError, nearest
+from p2pser.base.registries import CORPORA
+from p2pser.base.wording import some
 from p2pser.config import Config
-from p2pser.corpora.emotions import canonical
+from p2pser.corpora.emotions import canonical, is_known, known_in
 from p2pser.corpora.manifest import Clip, Corpus
 
 NO_CLIPS = "none"
@@ -93,6 +96,23 @@ def absent_note(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:
     """Return a note on the emotions to learn of which a peer's own corpus has no clip, if any."""
     absent = [label for label in labels if label not in corpus.labels]
     return (f"{corpus.name} has no clip of {', '.join(absent)}: other peers have to have some",) if absent else ()
+
+
+def unknown_note(corpus: Corpus) -> tuple[str, ...]:
+    """Return a note on the emotions that are no known words for one, but in corpora whose adapter names them: a folder
+    on the emotions' level or a cell of a manifest may name something else, or a known emotion in another way.
+    """
+    counts = Counter(clip.emotion for clip in corpus.clips if clip.emotion is not None and not is_known(clip.emotion)
+                     and (clip.corpus or corpus.name).partition(":")[0] not in CORPORA)
+    if not counts:
+        return ()
+    meant = {word: found for word in counts if (found := known_in(word)) is not None and not {",", "="} & set(word)}
+    merges = ",".join(f"{word}={meant[word]}" for word in sorted(meant)) or f"{min(counts)}=EMOTION"
+    are = "is no known word for an emotion and counts as one of its own" if len(counts) == 1 else \
+        "are no known words for emotions and count as ones of their own"
+    return (f"{some([f'{word!r} ({counts[word]})' for word in sorted(counts)])} {are}; to count a word as another, add "
+            f"--set {shlex.quote(f'corpus.map={merges}')}; to learn some emotions only, name them with corpus.labels; "
+            "if these are no emotions, give each clip's emotion in a manifest",)
 
 
 def by_corpus(corpus: Corpus) -> dict[str, dict[str, int]]:

@@ -19,7 +19,7 @@ from p2pser.corpora.consent import Consent
 from p2pser.corpora.copies import apart
 from p2pser.corpora.folds import Split, folds
 from p2pser.corpora.holding_out import hold_out, note_of
-from p2pser.corpora.labels import absent_note, choose_labels, label_notes, with_labels
+from p2pser.corpora.labels import absent_note, choose_labels, label_notes, unknown_note, with_labels
 from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.partitions import partition
 from p2pser.corpora.spread import AUTO, Scaling, by_all, by_speakers, chosen
@@ -82,7 +82,8 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
     held, away = both[:peers], both[peers:]
     training = [corpus.clips[index] for index in split.train]
     overlap = len({clip.speaker for clip in training} & {corpus.clips[index].speaker for index in split.test})
-    notes = (*whole.notes, *again, *label_notes(whole, labels), *absent_note(corpus, labels),
+    notes = (*whole.notes, *(unknown_note(corpus) if settings.labels is None and labels else ()), *again,
+             *label_notes(whole, labels), *absent_note(corpus, labels),
              *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition),
              *note_of(corpus.clips, held, away))
     return Partitioning(corpus, labels, split, held, scaled, overlap, notes, away)

@@ -21,7 +21,7 @@ from p2pser.graph.spec import PeerEntry
 from p2pser.network.keys import make, read_secret_key, write_key_pair
 from p2pser.peer import invitation
 from p2pser.peer.invitation import Invitation, Reply
-from p2pser.peer.own_checks import Finding, recordings
+from p2pser.peer.own_checks import Finding, reading, recordings
 
 SITE_KEY = "peer.key"
 
@@ -64,7 +64,10 @@ def site_of(invited: Invitation, folder: Path, data: Path, own: Sequence[str]) -
     neighbours = ", ".join(f"{invited.sites[j]} (peer {j})" for j in topology.neighbours(invited.peer))
     sentences = (f"{chosen.training.rounds} rounds with {neighbours}",
                  what_neighbours_learn(algorithm, topology, instead))
-    return Site(folder, config, tuple(recordings(config, topology, invited.peer)), sentences)
+    findings = recordings(config, topology, invited.peer)
+    if all(finding.fits for finding in findings):
+        findings += reading(config, topology, invited.peer)
+    return Site(folder, config, tuple(findings), sentences)
 
 
 def accept(invited: Invitation, site: Site, address: str | None, listen: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import socket
 import tempfile
@@ -19,7 +20,7 @@ from p2pser.base.paths import existing
 from p2pser.base.wording import counted
 from p2pser.config import Config
 from p2pser.corpora import combined
-from p2pser.corpora.emotions import canonical, is_known
+from p2pser.corpora.emotions import canonical, is_known, known_in
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.features import audio
@@ -50,7 +51,7 @@ class Finding:
 
 def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
     """Check a site's clips and emotions; only the headers of recordings are read."""
-    if config.corpus.name == NO_CLIPS or (topology.hub == me and config.corpus.partition == "own"):
+    if _relays(config, topology, me):
         return [Finding("clips", "none: this site only relays between its neighbours")]
     try:
         partitioning = partition_corpus(config, topology.size, hub=topology.hub)
@@ -76,6 +77,18 @@ def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
     return [*findings, *_own_words(config)]
 
 
+def reading(config: Config, topology: Topology, me: int) -> list[Finding]:
+    """Return how a site's recordings, which fit, were read where they may mean something else; ``peer`` prints it at
+    its start.
+    """
+    return [] if _relays(config, topology, me) else [Finding("clips", note)
+                                                     for note in combined.load(config.corpus).notes]
+
+
+def _relays(config: Config, topology: Topology, me: int) -> bool:
+    return config.corpus.name == NO_CLIPS or (topology.hub == me and config.corpus.partition == "own")
+
+
 def _lacking(config: Config, counts: Counter[str]) -> str:
     absent = [label for label in map(canonical, config.corpus.labels or ()) if label not in counts]
     return f"; none of {', '.join(absent)}: other sites must have some" if absent else ""
@@ -87,7 +100,8 @@ def _own_words(config: Config) -> list[Finding]:
     fixed = set(map(canonical, config.corpus.labels or ()))
     findings = []
     for word, count in sorted(counts.items()):
-        mend = f"to count them as another one, add for example --set corpus.map={word}=anger"
+        merge = shlex.quote(f"corpus.map={word}={known_in(word) or 'anger'}")
+        mend = f"to count them as another one, add for example --set {merge}"
         clips = counted(count, "clip")
         if fixed and canonical(word) not in fixed:
             findings.append(Finding("emotions", f"{clips} of {word!r} will be left out: the run learns "

@@ -14,7 +14,7 @@ import soundfile
 from p2pser.config import Config
 from p2pser.graph.spec import Topology, load
 from p2pser.peer import own_checks
-from p2pser.peer.own_checks import Finding, machine, recordings
+from p2pser.peer.own_checks import Finding, machine, reading, recordings
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -55,6 +55,16 @@ def test_recordings_are_counted_and_own_words_are_asked_about(tmp_path: Path, pa
         "add for example --set corpus.map=fies=anger" in sentences(fixed, fits=True)
     mapped = recordings(site(folder, "corpus.labels=anger,neutral", "corpus.map=fies=anger"), pair, 0)
     assert "fies" not in sentences(mapped, fits=True)
+
+
+def test_how_recordings_were_read_is_told(tmp_path: Path, pair: Topology) -> None:
+    config = site(write(tmp_path / "clips", ("anger/P1/pre", "neutral voice/P1/post")))
+    (found,) = reading(config, pair, 0)
+    assert found.fits
+    assert "clips: the folders post, pre count as sessions of the speaker above them" in found.document()["sentence"]
+    told = sentences(recordings(config, pair, 0), fits=True)
+    assert "--set 'corpus.map=neutral voice=neutral'" in told
+    assert reading(Config().with_settings(["corpus.name=none"]), pair, 0) == []
 
 
 def test_no_folder_and_no_usable_clip_are_to_be_mended(tmp_path: Path, pair: Topology) -> None:
