@@ -12,6 +12,7 @@ from p2pser.base.errors import CorpusError
 from p2pser.config import CorpusSettings
 from p2pser.corpora import loading
 from p2pser.corpora.emotions import DIMENSIONS
+from p2pser.corpora.files import NoRecordingsError
 from p2pser.corpora.labels import merged
 from p2pser.corpora.manifest import UNKNOWN, Clip, Corpus, Part
 
@@ -21,7 +22,11 @@ def load(settings: CorpusSettings) -> Corpus:
 
     Raises CorpusError or ConfigError where a corpus cannot be read, two have the same name, or the settings do not fit.
     """
-    corpora = [loading.load(name, data, seed=settings.seed) for name, data in settings.parts()]
+    try:
+        corpora = [loading.load(name, data, seed=settings.seed) for name, data in settings.parts()]
+    except NoRecordingsError as error:
+        relays = "; a site without recordings relays (--corpus none; p2pser accept: --data none)"
+        raise CorpusError(f"{error}{relays if settings.partition == 'own' else ''}") from None
     whole = corpora[0] if len(corpora) == 1 else combine(corpora)
     return merged(whole, settings.map, all_known=settings.partition != "own")
 

@@ -30,20 +30,35 @@ LFS = b"version https://git-lfs.github.com/spec/"
 """The beginning of a git-LFS pointer, the small file that stands for one that was not fetched."""
 
 
-def recordings(data: Path) -> list[Path]:
+class NoRecordingsError(CorpusError):
+    """A folder holds no recordings."""
+
+
+def recordings(data: Path, left_out: list[tuple[Path, str]] | None = None) -> list[Path]:
     """Return the files below ``data`` with a recording's extension, sorted by their path below it.
 
     Hidden files and folders and those of ``NO_CORPUS`` are skipped; links to folders are followed, each folder once.
-    Raises CorpusError where the folder is missing, cannot be read or holds no recording.
+
+    left_out : receives the folders below that cannot be read, each with the reason.
+
+    Raises CorpusError where the folder is missing, cannot be read or holds no recording; without ``left_out`` also
+    where a folder below it cannot be read.
     """
-    files = files_below(data, EXTENSIONS)
+    unread: list[tuple[Path, str]] = []
+    files = files_below(data, EXTENSIONS, unread)
+    if unread and (left_out is None or not files):
+        raise CorpusError(f"{unread[0][0]}: {unread[0][1]}")
     if not files:
-        raise CorpusError(f"the folder {data} holds no recordings (.wav, .flac, .mp3, ...)")
+        raise NoRecordingsError(f"the folder {data} holds no recordings (.wav, .flac, .mp3, ...)")
+    if left_out is not None:
+        left_out += unread
     return files
 
 
-def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
+def files_below(data: Path, extensions: frozenset[str], left_out: list[tuple[Path, str]] | None = None) -> list[Path]:
     """Return the files below ``data`` with one of these extensions (lower case), as ``recordings`` does.
+
+    left_out : receives the folders below that cannot be read, each with the reason.
 
     Raises CorpusError where the folder is missing or cannot be read.
     """
@@ -52,10 +67,13 @@ def files_below(data: Path, extensions: frozenset[str]) -> list[Path]:
     paths: list[Path] = []
     visited: set[str] = set()
 
-    def refuse(error: OSError) -> None:
-        raise CorpusError(f"cannot read the folder {error.filename}: {error.strerror}")
+    def unread(error: OSError) -> None:
+        if Path(error.filename) == data:
+            raise CorpusError(f"cannot read the folder {data}: {error.strerror}")
+        if left_out is not None:
+            left_out.append((Path(error.filename), f"the folder cannot be read: {error.strerror}"))
 
-    for place, folders, files in os.walk(data, followlinks=True, onerror=refuse):
+    for place, folders, files in os.walk(data, followlinks=True, onerror=unread):
         real = os.path.realpath(place)
         folders[:] = sorted(name for name in folders if not name.startswith(NO_CORPUS))
         if real in visited:
@@ -89,7 +107,8 @@ def by_names(
     """
     clips: dict[Hashable, Clip] = {}
     left_out: list[tuple[Path, str]] = []
-    for path in sorted(recordings(data), key=lambda path: path.suffix.lower() in LOSSY):
+    unread: list[tuple[Path, str]] = []
+    for path in sorted(recordings(data, unread), key=lambda path: path.suffix.lower() in LOSSY):
         clip = parse(path)
         if isinstance(clip, str):
             left_out.append((path, clip))
@@ -98,7 +117,7 @@ def by_names(
     if not clips:
         raise CorpusError(f"none of the {len(left_out)} recordings in {data} is {what}"
                           + _only_reason([reason for _, reason in left_out]))
-    return list(clips.values()), left_out
+    return list(clips.values()), left_out + unread
 
 
 def _only_reason(reasons: list[str]) -> str:

@@ -29,14 +29,14 @@ def load(data: Path) -> Corpus:
     Files beside the emotions' folders are left out. Raises CorpusError where the folder is missing or empty, or none of
     its recordings lies in a sub-folder.
     """
-    files = recordings(data)
+    left_out: list[tuple[Path, str]] = []
+    files = recordings(data, left_out)
     folders = [path.relative_to(data).parts[:-1] for path in files]
     level = _level(folders)
     places = _places(folders, level)
     others = [_others(names, place) for names, place in zip(folders, places)]
     sessions = _sessions(others)
     clips: list[Clip] = []
-    left_out: list[tuple[Path, str]] = []
     for path, names, place, above in zip(files, folders, places, others):
         if place is None:
             left_out.append((path, "it lies in no emotion's folder"))
@@ -56,7 +56,7 @@ def load(data: Path) -> Corpus:
 
 def named_by_folders(data: Path) -> int:
     """Return the number of recordings below ``data`` that lie in a folder with the name of a known emotion."""
-    folders = [path.relative_to(data).parts[:-1] for path in recordings(data)]
+    folders = [path.relative_to(data).parts[:-1] for path in recordings(data, [])]
     return _known_at(folders, _level(folders))
 
 

@@ -118,7 +118,7 @@ def counts(data: Path) -> tuple[dict[str, int], int]:
 
     Raises CorpusError where the folder is missing or holds no recording.
     """
-    files = recordings(data)
+    files = recordings(data, [])
     matching = {name: _matching(name, kind(), files) for name, kind in CORPORA.items()}
     ranked = sorted((name for name in matching if matching[name]), key=lambda name: -matching[name])
     return {name: matching[name] for name in ranked}, len(files)
@@ -160,7 +160,7 @@ def recognise(data: Path) -> str:
         raise CorpusError(f"{data} holds several corpora, {each}: give the folder of one, or name the corpus")
     if known:
         return known[0]
-    if any(file.parent != data for file in recordings(data)):
+    if any(file.parent != data for file in recordings(data, [])):
         return "folder"
     raise CorpusError(
         f"the names of the {files} recordings in {data} tell no emotions: put them into one folder for each emotion, "

@@ -38,12 +38,13 @@ def survey(data: Path) -> tuple[list[Corpus], list[tuple[Path, str]]]:
     claimed |= {path for corpus in corpora for path, _ in corpus.left_out}
     few = {name: f"named as in {name}, as only {count} of the {files} recordings are: give the folder that holds them, "
                  f"or --corpus {name}" for name, count in matching.items() if name not in names}
-    return corpora, [(path, next((why for name, why in few.items() if adapter(name).matches(path)),
-                                 "named as in none of these corpora"))
-                     for path in recordings(data) if path not in claimed]
+    others: list[tuple[Path, str]] = []
+    return corpora, [*((path, next((why for name, why in few.items() if adapter(name).matches(path)),
+                                   "named as in none of these corpora"))
+                       for path in recordings(data, others) if path not in claimed), *others]
 
 
 def _place(data: Path, reader: Adapter) -> Path:
-    below = {path.relative_to(data).parts[0] for path in recordings(data) if reader.matches(path)}
+    below = {path.relative_to(data).parts[0] for path in recordings(data, []) if reader.matches(path)}
     only = data / below.pop()
     return only if not below and only.is_dir() else data

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from p2pser.base.errors import CorpusError
 from p2pser.config import Config
 from p2pser.corpora.labels import unknown_note
 from p2pser.corpora.loading import load
 from p2pser.corpora.manifest import UNKNOWN, Corpus
 from p2pser.corpora.partitioning import partition_corpus
+from p2pser.corpora.survey import survey
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -123,3 +127,47 @@ def test_a_run_tells_unknown_words_but_those_that_its_settings_decide(tmp_path: 
 
 def test_a_folder_without_speakers_has_unknown_ones(tmp_path: Path) -> None:
     assert read(tmp_path, "sad/1.wav", "joy/train/1.wav").speakers == (UNKNOWN,)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of which ``anger/locked`` and ``wav/locked`` cannot be read."""
+    listed = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return touch(tmp_path, "anger/ann/1.wav", "joy/ben/1.wav", "anger/locked/1.wav")
+
+
+def test_a_folder_that_cannot_be_read_costs_only_itself(locked: Path) -> None:
+    corpus = load("auto", locked)
+    assert len(corpus.clips) == 2
+    assert corpus.left_out == ((locked / "anger/locked", "the folder cannot be read: Permission denied"),)
+    emodb = touch(locked / "emodb", "03a01Fa.wav", "03a01Wa.wav", "wav/locked/03a01Ta.wav")
+    assert load("auto", emodb).left_out == ((emodb / "wav/locked", "the folder cannot be read: Permission denied"),)
+    both = touch(locked / "both", *(f"r/03-01-03-01-02-01-{number:02d}.wav" for number in range(1, 9)),
+                 *(f"e/03a0{number}Fa.wav" for number in range(1, 5)), "e/locked/03a01Wa.wav", "locked/1.wav")
+    corpora, others = survey(both)
+    assert [corpus.name for corpus in corpora] == ["ravdess", "emodb"]
+    why = "the folder cannot be read: Permission denied"
+    assert others == [(both / place, why) for place in ("e/locked", "locked")]
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(locked: Path) -> None:
+    with pytest.raises(CorpusError, match=r"cannot read the folder .*anger/locked: Permission denied"):
+        load("auto", locked / "anger" / "locked")
+    (locked / "anger/ann/1.wav").unlink()
+    with pytest.raises(CorpusError, match=r"anger/locked: the folder cannot be read: Permission denied"):
+        load("auto", locked / "anger")
+
+
+def test_a_site_without_recordings_is_told_how_to_relay(tmp_path: Path) -> None:
+    config = Config().with_settings(["corpus.name=auto", f"corpus.data={tmp_path}"])
+    with pytest.raises(CorpusError, match=r"holds no recordings \(.wav, .flac, .mp3, \.\.\.\)$"):
+        partition_corpus(config, 1)
+    with pytest.raises(CorpusError, match=r"relays \(--corpus none; p2pser accept: --data none\)$"):
+        partition_corpus(config.with_settings(["corpus.partition=own"]), 1)

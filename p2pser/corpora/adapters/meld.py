@@ -65,7 +65,7 @@ class Meld(Adapter):
             raise CorpusError(f"{data} holds MELD's videos but not their sound: extract it a video, e.g. "
                               "ffmpeg -i dia0_utt0.mp4 -vn -ac 1 dia0_utt0.wav")
 
-        below = any(_part(path, data) for path in recordings(data))
+        below = any(_part(path, data) for path in recordings(data, []))
         alone = next(iter(tables)) if len(tables) == 1 else ""
         otherwise = alone if below else _named(data.name) or alone
 
