@@ -66,6 +66,19 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
+def shown(text: str, most: int | None = None) -> str:
+    """Return a text as one line of printable characters: others, which a file's name or the labels of a foreign model
+    may hold, are written as Python does, so that they neither break the line nor command the terminal.
+
+    most : the length to which it is cut, in the middle; None: it is not.
+
+    >>> shown("a\\n\\x1b"), shown("a" * 9 + "b", 4)
+    ('a\\\\n\\\\x1b', 'aa…ab')
+    """
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return line if most is None or len(line) <= most else f"{line[:most // 2]}…{line[-(most // 2):]}"
+
+
 def peer_list(ids: Collection[int]) -> str:
     """Return peers by their ids.
 

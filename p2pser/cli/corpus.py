@@ -15,7 +15,7 @@ from p2pser.base.atomic import missing_or_empty, new_folder
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.base.registries import CORPORA
-from p2pser.base.wording import counted
+from p2pser.base.wording import counted, shown
 from p2pser.cli.common import RUN_OPTION, json_option, new_folder_option, which_corpus
 from p2pser.cli.corpus_split import split
 from p2pser.cli.kinds import Source, Target
@@ -27,9 +27,13 @@ from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.corpora.partitioning import scaling
 from p2pser.features import audio
+from p2pser.features.ends import early_note
+from p2pser.features.lengths import long_note
 
 SHOWN = 10
 """Number of files, or of reasons, that are listed without ``--json``."""
+LONGEST = 200
+"""Length of the longest path that is shown whole."""
 EACH = 30
 """Largest number of speakers, or of other values, that are counted one by one."""
 
@@ -215,7 +219,7 @@ def make(out: Path, seed: int, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), "clips": len(made.clips), "manifest": str(out / "manifest.csv")})
     else:
-        echo(f"{len(made.clips)} clips and manifest.csv in {out}")
+        echo(f"{counted(len(made.clips), 'clip')} and manifest.csv in {out}")
 
 
 def _accept(base: str, size: str, yes: bool) -> None:
@@ -288,7 +292,7 @@ def _usable(loaded: Corpus) -> tuple[Corpus, float]:
 
 
 def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
-    scaled = scaling(Config(), loaded, loaded.clips)
+    scaled, paths = scaling(Config(), loaded, loaded.clips), [clip.path for clip in loaded.clips]
     return {
         "name": loaded.name,
         "version": loaded.version,
@@ -304,8 +308,8 @@ def _document(loaded: Corpus, seconds: float) -> dict[str, Any]:
         "votes": sum(bool(clip.votes) for clip in loaded.clips),
         "default_split": loaded.default_split,
         "default_normalise": scaled.how,
-        "why_normalised": scaled.reason,
-        "notes": [*loaded.notes, *unknown_note(loaded), *copies.note(loaded)],
+        "why_normalised": scaled.reason if loaded.clips else "",
+        "notes": [*loaded.notes, *unknown_note(loaded), *copies.note(loaded), *early_note(paths), *long_note(paths)],
         "left_out": [{"path": str(path), "reason": reason} for path, reason in loaded.left_out],
     }
 
@@ -323,8 +327,11 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 def _print_text(document: dict[str, Any]) -> None:
     version = f", version {document['version']}" if document["version"] else ""
     made = " (synthetic: for trying the system only)" if document["synthetic"] else ""
-    echo(f"{document['name']}{version}{made}: {document['clips']} clips, {document['seconds']:.0f} s, "
-               f"{len(document['speakers'])} speakers")
+    if not document["clips"]:
+        _note_left_out(document["left_out"])
+        return
+    echo(f"{document['name']}{version}{made}: {counted(document['clips'], 'clip')}, {document['seconds']:.0f} s, "
+         f"{counted(len(document['speakers']), 'speaker')}")
     for what in ("emotions", "genders", "languages", "speakers"):
         counts = document[what]
         if set(counts) != {""} and counts:
@@ -333,11 +340,11 @@ def _print_text(document: dict[str, Any]) -> None:
             echo(f"  {what:10s} {each if len(counts) <= EACH else many}")
     for what, meaning in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
-            echo(f"  {what:10s} {meaning} for {document[what]} clips")
+            echo(f"  {what:10s} {meaning} for {counted(document[what], 'clip')}")
     echo(f"  by default split {document['default_split']}, normalise {document['default_normalise']}")
     echo(f"  {document['why_normalised']}")
     for sentence in document["notes"]:
-        note(f"note: {sentence}")
+        note(shown(f"note: {sentence}"))
     _note_left_out(document["left_out"])
 
 
@@ -345,14 +352,14 @@ def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
     """Name the files that are left out, with the reason; of many files the first of each reason."""
     if not left_out:
         return
-    note(f"left out: {len(left_out)} files")
+    note(f"left out: {counted(len(left_out), 'file')}")
     by_reason: dict[str, list[str]] = {}
     for item in left_out:
         by_reason.setdefault(item["reason"], []).append(item["path"])
     few = len(left_out) <= SHOWN
-    shown = [(path, reason) for reason, paths in by_reason.items() for path in (paths if few else paths[:1])]
-    for path, reason in sorted(shown) if few else shown[:SHOWN]:
+    listed = [(path, reason) for reason, paths in by_reason.items() for path in (paths if few else paths[:1])]
+    for path, reason in sorted(listed) if few else listed[:SHOWN]:
         more = len(by_reason[reason]) - 1
-        note(f"  {path}{'' if few or not more else f' and {more} more'}: {reason}")
-    if len(shown) > SHOWN:
-        note(f"  and {len(shown) - SHOWN} more reasons (--json lists all)")
+        note(f"  {shown(path, LONGEST)}{'' if few or not more else f' and {more} more'}: {shown(reason)}")
+    if len(listed) > SHOWN:
+        note(f"  and {counted(len(listed) - SHOWN, 'more reason')} (--json lists all)")

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from p2pser.base.wording import shown as shown
+
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output (numbers finite or null, keys in the given order).
@@ -37,13 +39,6 @@ def note(sentence: str) -> None:
     click.echo(printable_lines(sentence), err=True)
 
 
-def shown(text: str) -> str:
-    """Return a text as one line of printable characters: others, which a file's name or the labels of a foreign model
-    may hold, are written as Python does (\\n, \\x1b), so that they neither break the line nor command the terminal.
-    """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def printable_lines(text: str) -> str:
     """Return a text with each of its lines as ``shown``."""
     return "\n".join(map(shown, text.split("\n")))
@@ -63,7 +58,7 @@ def print_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each finding of a check; MEND marks what prevents the run, ``?`` what cannot be checked."""
     for finding in findings:
         mark = "ok" if finding["fits"] else "?" if finding.get("state") == "dials us" else "MEND"
-        echo(f"{mark:4} {finding['sentence']}")
+        echo(f"{mark:4} {shown(finding['sentence'])}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None,

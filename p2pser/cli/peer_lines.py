@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from p2pser.base.progress import Bar, progress
-from p2pser.base.wording import duration
+from p2pser.base.wording import counted, duration
 from p2pser.cli.output import note
 from p2pser.config import Config
 from p2pser.peer.telemetry import now
@@ -105,7 +105,7 @@ class TextLines(Lines):
         done = state["round"] + 1
         measured = [f"{what} {state[name]:.3f}" for what, name in (("loss", "loss"), ("UAR", "uar"))
                     if state[name] is not None]  # a peer without clips has no loss
-        figures = ", ".join([*measured, f"{state['alive']} of {state['neighbours']} neighbours alive"])
+        figures = ", ".join([*measured, f"{state['alive']} of {counted(state['neighbours'], 'neighbour')} alive"])
         if self._bar.shows:
             self._bar(done, f"peer {self.me}: {figures}")
         elif self.due(state):

@@ -36,24 +36,38 @@ def apart(corpus: Corpus, split: Split) -> tuple[Split, tuple[str, ...]]:
     out = [place for place in split.train if place in twice]
     if not out:
         return split, ()
+    emotions = [clip.emotion for clip in corpus.clips]
+    other = sum(emotions[place] != emotions[twice[place]] for place in out)
     return dataclasses.replace(split, train=tuple(place for place in split.train if place not in twice)), (
         f"{are(len(out), 'training clip')} left out, since the test set has the same "
-        f"recording, first {_pair(corpus, out[0], twice[out[0]])}",)
+        f"recording{f', {other} of them under another emotion' if other else ''}, first "
+        f"{_pair(corpus, out[0], twice[out[0]])}",)
 
 
 def note(corpus: Corpus) -> tuple[str, ...]:
-    """Return a note on the recordings that a corpus holds under two speakers."""
-    groups = [group for group in copies(corpus.clips) if len({corpus.clips[place].speaker for place in group}) > 1]
-    if not groups:
-        return ()
-    return (f"{are(len(groups), 'recording')} there under two speakers, first "
-            f"{_pair(corpus, *groups[0][:2])}: leave one of each out",)
+    """Return notes on the recordings that a corpus holds under two speakers, and under two emotions."""
+    groups = copies(corpus.clips)
+    mends = {"speaker": "leave one of each out", "emotion": "they contradict each other, so leave the wrong ones out"}
+    notes = []
+    for what, mend in mends.items():
+        pairs = [pair for group in groups if (pair := _unlike(corpus, group, what)) is not None]
+        if pairs:
+            notes.append(f"{are(len(pairs), 'recording')} there under two {what}s, first {_pair(corpus, *pairs[0])}: "
+                         f"{mend}")
+    return tuple(notes)
+
+
+def _unlike(corpus: Corpus, group: Sequence[int], what: str) -> tuple[int, int] | None:
+    """Return the first clip of a group and the next one with another speaker or emotion; None where there is none."""
+    values = [getattr(corpus.clips[place], what) for place in group]
+    return next(((group[0], place) for place, value in zip(group, values) if value != values[0]), None)
 
 
 def _pair(corpus: Corpus, left: int, right: int) -> str:
     first, second = corpus.clips[left], corpus.clips[right]
-    return (f"{corpus.relative(first)} (speaker {first.speaker}) and {corpus.relative(second)} (speaker "
-            f"{second.speaker})")
+    emotions = ("", "") if first.emotion == second.emotion else (f", {first.emotion}", f", {second.emotion}")
+    return (f"{corpus.relative(first)} (speaker {first.speaker}{emotions[0]}) and {corpus.relative(second)} (speaker "
+            f"{second.speaker}{emotions[1]})")
 
 
 def _alike(clips: Sequence[Clip], places: Sequence[int], key: Callable[[Path], Hashable]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import counted
 from p2pser.corpora.manifest import Clip, names_digest, relative
 
 MEDIA = frozenset({".m4a", ".aac", ".webm", ".amr", ".gsm", ".wma", ".3gp", ".mka", ".mp4", ".mov"})
@@ -115,7 +116,7 @@ def by_names(
         elif (first := clips.setdefault(key(clip), clip)) is not clip:
             left_out.append((path, f"a second copy of {relative(first.path, data)}"))
     if not clips:
-        raise CorpusError(f"none of the {len(left_out)} recordings in {data} is {what}"
+        raise CorpusError(f"none of the {counted(len(left_out), 'recording')} in {data} is {what}"
                           + _only_reason([reason for _, reason in left_out]))
     return list(clips.values()), left_out + unread
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import counted
 from p2pser.corpora.manifest import Clip
 
 Shares = tuple[tuple[int, ...], ...]
@@ -71,5 +72,5 @@ def note_of(clips: Sequence[Clip], trained: Shares, away: Shares) -> tuple[str, 
         return ()
     speakers = {clips[index].speaker for index in out}
     others = {clips[index].speaker for share in trained for index in share}
-    return (f"{len(speakers)} of {len(speakers | others)} training speakers ({len(out)} clips) are held out of "
-            "training, to calibrate the model on them (training.held_out)",)
+    return (f"{len(speakers)} of {len(speakers | others)} training speakers ({counted(len(out), 'clip')}) are held out "
+            "of training, to calibrate the model on them (training.held_out)",)

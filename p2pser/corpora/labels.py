@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from p2pser.base.errors import CorpusError, nearest
 from p2pser.base.registries import CORPORA
-from p2pser.base.wording import some
+from p2pser.base.wording import counted, some
 from p2pser.config import Config
 from p2pser.corpora.emotions import canonical, is_known, known_in
 from p2pser.corpora.manifest import Clip, Corpus
@@ -35,7 +35,7 @@ def merged(corpus: Corpus, merges: Mapping[str, str], *, all_known: bool = True)
             raise CorpusError(f"corpus.map merges {name!r}, and {corpus.name} has no such emotion"
                               f"{nearest(name, sorted(known))}")
     counts = Counter(clip.emotion for clip in corpus.clips if clip.emotion in into)
-    notes = tuple(f"{name} counts as {into[name]} ({counts[name]} clips)" for name in into if counts[name])
+    notes = tuple(f"{name} counts as {into[name]} ({counted(counts[name], 'clip')})" for name in into if counts[name])
     return dataclasses.replace(corpus, clips=tuple(_renamed(clip, into) for clip in corpus.clips),
                                notes=(*corpus.notes, *notes))
 
@@ -141,7 +141,7 @@ def label_notes(corpus: Corpus, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _holders(counts: Mapping[str, Mapping[str, int]], emotion: str) -> list[str]:
-    return [f"{has[emotion]} clips of {name}" for name, has in counts.items() if emotion in has]
+    return [f"{counted(has[emotion], 'clip')} of {name}" for name, has in counts.items() if emotion in has]
 
 
 def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:

@@ -10,6 +10,7 @@ from pathlib import Path
 from p2pser.base.errors import CorpusError, P2PSERError, nearest
 from p2pser.base.paths import expanded
 from p2pser.base.registries import CORPORA
+from p2pser.base.wording import counted
 from p2pser.corpora import folder
 from p2pser.corpora.adapter import Adapter
 from p2pser.corpora.files import recordings
@@ -156,15 +157,15 @@ def recognise(data: Path) -> str:
         return "folder"
     known = noticed(matching, files)
     if len(known) > 1:
-        each = ", ".join(f"{name} ({matching[name]} recordings)" for name in known)
+        each = ", ".join(f"{name} ({counted(matching[name], 'recording')})" for name in known)
         raise CorpusError(f"{data} holds several corpora, {each}: give the folder of one, or name the corpus")
     if known:
         return known[0]
     if any(file.parent != data for file in recordings(data, [])):
         return "folder"
     raise CorpusError(
-        f"the names of the {files} recordings in {data} tell no emotions: put them into one folder for each emotion, "
-        "or list them in a manifest.csv (path,speaker,emotion)"
+        f"the names of the {counted(files, 'recording')} in {data} tell no emotions: put them into one folder for each "
+        "emotion, or list them in a manifest.csv (path,speaker,emotion)"
     )
 
 

@@ -9,23 +9,28 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pser.base.atomic import put
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import counted, shown
 from p2pser.corpora.emotions import DIMENSIONS, canonical
 from p2pser.corpora.manifest_rows import (
     COLUMNS,
     CORPUS,
+    QUOTED,
     SYNTHETIC,
     UNTIL,
     VOTES,
     Files,
     gender,
+    language,
     last_day,
+    meant,
     number,
+    quoted,
     read_text,
     table,
     truth,
@@ -223,28 +228,32 @@ def read_manifest(path: Path | str, *, labelled: bool = True) -> Corpus:
     content, text = read_text(path)
     header, rows = table(path, text)
     if labelled and not {"emotion", *DIMENSIONS} & set(header):
-        raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance")
+        raise CorpusError(f"the manifest {path} has no label: it needs a column emotion, arousal, valence or dominance"
+                          f"{meant('emotion', header)}")
     files = Files(path.parent)
     clips: list[Clip] = []
     left_out: list[tuple[Path, str]] = []
-    seen: set[Path] = set()
+    seen: dict[Path, str | None] = {}
     for line, values in rows:
         where = path
         _check_consent(path, line, dict(zip(header, values)))
         try:
-            clip = _clip(header, values, files)
+            clip = _clip(header, values, files, labelled=labelled)
             where = clip.path
             clips.append(_usable(clip, files, seen, labelled=labelled))
+            seen[where] = clip.emotion
         except ValueError as error:
             left_out.append((where, f"line {line} of {path.name}: {error}"))
-        seen.add(where)
+            seen.setdefault(where, None)
     if not clips:
-        why = f"; the first, {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
+        why = f"; the first, {shown(str(left_out[0][0]), QUOTED)}: {left_out[0][1]}" if left_out else ""
         raise CorpusError(f"the manifest {path} has no usable clip{why}")
     version = hashlib.blake2b(content, digest_size=4).hexdigest()
     name = path.parent.resolve().name if path.stem == "manifest" else path.stem
     synthetic = all(truth(clip.extra.get(SYNTHETIC, "")) for clip in clips)
-    return assemble(name or "manifest", version, clips, left_out, path.parent, synthetic=synthetic)
+    speakers = "" if "speaker" in header else meant("speaker", header)
+    notes = [f"the manifest {path} has no column 'speaker'{speakers}"] if speakers else []
+    return assemble(name or "manifest", version, clips, left_out, path.parent, synthetic=synthetic, notes=notes)
 
 
 def _check_consent(path: Path, line: int, row: Mapping[str, str]) -> None:
@@ -255,12 +264,14 @@ def _check_consent(path: Path, line: int, row: Mapping[str, str]) -> None:
         raise CorpusError(f"line {line} of the manifest {path}: {UNTIL} = {error}") from None
 
 
-def _usable(clip: Clip, files: Files, seen: Container[Path], *, labelled: bool) -> Clip:
+def _usable(clip: Clip, files: Files, seen: Mapping[Path, str | None], *, labelled: bool) -> Clip:
     """Return the clip. Raises ValueError where a required label or its file is missing, or an earlier line names that
     file.
     """
     if clip.path in seen:
-        raise ValueError("an earlier line names the same file")
+        other = None not in (first := seen[clip.path], clip.emotion) and first != clip.emotion
+        raise ValueError("an earlier line names the same file" + (
+            " with another emotion: leave the wrong line out" if other else ""))
     if labelled and clip.emotion is None and clip.arousal is None and clip.valence is None and clip.dominance is None:
         raise ValueError("it has no label")
     missing = files.missing(clip.path)
@@ -269,18 +280,20 @@ def _usable(clip: Clip, files: Files, seen: Container[Path], *, labelled: bool) 
     return clip
 
 
-def _clip(header: Sequence[str], values: Sequence[str], files: Files) -> Clip:
-    """Return the clip of one row; raises ValueError, with the reason, where a cell does not fit."""
+def _clip(header: Sequence[str], values: Sequence[str], files: Files, *, labelled: bool) -> Clip:
+    """Return the clip of one row, without gender and language where clips need no label; raises ValueError, with the
+    reason, where a cell does not fit.
+    """
     if len(values) != len(header):
-        raise ValueError(f"it has {len(values)} fields where the header has {len(header)}: quote fields that hold the "
-                         "separator")
+        mend = "quote fields that hold the separator" if len(values) > len(header) else "its last fields are missing"
+        raise ValueError(f"it has {counted(len(values), 'field')} where the header has {len(header)}: {mend}")
     row = {name: value.strip() for name, value in zip(header, values)}
 
     def number_in(name: str) -> float | None:
         try:
             return number(row.get(name, ""))
         except ValueError:
-            raise ValueError(f"{name} = {row[name]!r} is not a number") from None
+            raise ValueError(f"{name} = {quoted(row[name])} is not a number") from None
 
     votes: dict[str, float] = {}
     for name in row:
@@ -289,13 +302,14 @@ def _clip(header: Sequence[str], values: Sequence[str], files: Files) -> Clip:
             emotion = canonical(name.removeprefix(VOTES))
             votes[emotion] = votes.get(emotion, 0.0) + share
     if any(share < 0 for share in votes.values()) or sum(votes.values()) > 1 + 1e-6:
-        raise ValueError(f"the votes are shares of the listeners, from 0 to 1 and together at most 1, not {votes}")
+        raise ValueError("the votes are shares of the listeners, from 0 to 1 and together at most 1, not "
+                         f"{shown(str(votes), QUOTED)}")
     return Clip(
         path=files.path(row["path"]),
         speaker=word(row.get("speaker", "")) or UNKNOWN,
         emotion=canonical(word(row.get("emotion", ""))) or None,
-        gender=gender(row.get("gender", "")),
-        language=row.get("language", ""),
+        gender=gender(row.get("gender", "")) if labelled else "",
+        language=language(row.get("language", "")) if labelled else "",
         arousal=number_in("arousal"),
         valence=number_in("valence"),
         dominance=number_in("dominance"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path, PureWindowsPath
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import shown
 
 COLUMNS = ("path", "speaker", "gender", "language", "emotion", "arousal", "valence", "dominance", "transcript")
 """The columns of a manifest, in any case; only ``path`` and one label (emotion or a dimension) are needed."""
@@ -34,13 +36,34 @@ must not be missed because its column is called "Consent until"."""
 _MISSING = frozenset({"", "nan", "na", "n/a", "null"})
 """Cells, in lower case, that programs write where there is no value."""
 
-_GENDERS = {"f": ("f", "female", "woman", "w", "weiblich", "frau"),
-            "m": ("m", "male", "man", "männlich", "mann")}
-"""Words for a speaker's gender, in lower case."""
+_GENDERS = {
+    "f": "f female woman girl w weiblich frau féminin femme femenino mujer femminile donna",
+    "m": "m male man boy männlich mann masculin homme masculino hombre maschile uomo",
+    "": "unknown other another nonbinary non-binary nb x diverse divers d unbekannt andere inconnu autre otro altro",
+}
+"""Words for a speaker's gender, in lower case: female, male, and another or an unknown one."""
+
+_LANGUAGES = """
+aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en
+eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv
+ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne
+ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st
+su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+"""The codes of languages (ISO 639-1)."""
+
+_MEANT = {
+    "path": "file filename file_name filepath file_path audio audio_path audio_file wav recording clip name uri datei",
+    "emotion": "label labels emotion_label class category target emo",
+    "speaker": "speaker_id speakerid spk spk_id subject subject_id participant participant_id patient person actor",
+}
+"""Other names that tables have for a column, in lower case with underscores."""
 
 _DELIMITERS = (",", ";", "\t")
 _GIVEN = re.compile(r'"?sep=([^"\r\n]?)"?\s*', re.IGNORECASE)
 """A first line by which spreadsheets are told the separator."""
+QUOTED = 100
+"""Characters of a cell that a sentence quotes."""
 LARGEST = 256 << 20
 """Size of the largest manifest [B]: about two million clips."""
 MOST_COLUMNS = 4096
@@ -74,17 +97,19 @@ def table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
     first, _, rest = text.partition("\n")
     given = _GIVEN.fullmatch(first)
     text, skipped = (rest, 1) if given else (text, 0)
+    others: list[str] = []
     for delimiter in dict.fromkeys([*(given[1] if given else ""), *_DELIMITERS]):
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         header = _header(reader)
         if "path" not in header:
+            others = max(others, header, key=len)
             continue
         if len(header) > MOST_COLUMNS:
             raise CorpusError(f"the manifest {path} has {len(header)} columns: leave out those that are no facts of "
                               f"clips ({MOST_COLUMNS} at most)")
         repeated = {name for name, count in Counter(header).items() if count > 1 and name}
         if repeated:
-            raise CorpusError(f"the manifest {path} has the column {min(repeated)!r} twice: rename one")
+            raise CorpusError(f"the manifest {path} has the column {quoted(min(repeated))} twice: rename one")
         try:
             return header, [(reader.line_num + skipped, row) for row in reader if any(value.strip() for value in row)]
         except csv.Error as error:
@@ -92,7 +117,7 @@ def table(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]
     if "\0" in text[:1000]:
         raise CorpusError(f"the manifest {path} is not UTF-8 text: save it as CSV in UTF-8")
     raise CorpusError(f"the manifest {path} has no column 'path': its first line must name the columns, e.g. "
-                      "path,speaker,emotion")
+                      f"path,speaker,emotion{meant('path', others)}")
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:
@@ -132,13 +157,50 @@ def truth(text: str) -> bool:
 
 
 def gender(text: str) -> str:
-    """Return ``"f"`` or ``"m"`` for the usual words for them, ``""`` where it is missing, other words as they are.
+    """Return ``"f"`` or ``"m"`` for the usual words for them, ``""`` where it is missing, unknown or another one.
 
-    >>> gender("Female"), gender("M"), gender("NA")
-    ('f', 'm', '')
+    Raises ValueError for anything else.
+
+    >>> gender("Female"), gender("M"), gender("NA"), gender("divers")
+    ('f', 'm', '', '')
     """
     text = word(text)
-    return next((sex for sex, words in _GENDERS.items() if text.lower() in words), text)
+    found = next((sex for sex, words in _GENDERS.items() if text.lower() in words.split()), None)
+    if text and found is None:
+        raise ValueError(f"gender = {quoted(text)} is neither f nor m: correct the cell, or leave it empty")
+    return found or ""
+
+
+def language(text: str) -> str:
+    """Return the code of a language (ISO 639-1), without a region; "" where it is missing. Raises ValueError for
+    anything else.
+
+    >>> language("DE"), language("pt-BR"), language("")
+    ('de', 'pt', '')
+    """
+    text = word(text)
+    code = re.split("[-_]", text.lower())[0]
+    if text and code not in _LANGUAGES.split():
+        raise ValueError(f"language = {quoted(text)} is no code of two letters (ISO 639-1: de, en): correct the "
+                         "cell, or leave it empty")
+    return code
+
+
+def quoted(cell: str) -> str:
+    """Return a cell as a sentence quotes it: in quotation marks, and a long one shortened."""
+    return shown(repr(cell), QUOTED)
+
+
+def meant(column: str, header: Iterable[str]) -> str:
+    """Return what to do where a header lacks a column, if it has another one that may be meant; else "".
+
+    >>> meant("path", ["File name", "emotion"]), meant("path", ["x"])
+    ("; rename the column 'File name' to 'path' if that is meant", '')
+    """
+    names = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in header}
+    near = difflib.get_close_matches(column, [name for name in names if name not in _KNOWN], n=1, cutoff=0.7)
+    found = next((names[name] for name in (*_MEANT[column].split(), *near) if name in names), None)
+    return "" if found is None else f"; rename the column {quoted(found)} to {column!r} if that is meant"
 
 
 def number(text: str) -> float | None:
@@ -173,7 +235,8 @@ class Files:
             if os.path.isfile(path := self._root / spelling):
                 return path
         if PureWindowsPath(name).drive:
-            raise ValueError(f"{name} is a path of a Windows machine: write it relative to the manifest's folder")
+            raise ValueError(f"{shown(name, QUOTED)} is a path of a Windows machine: write it relative to the "
+                             "manifest's folder")
         return self._root / usual
 
     def missing(self, path: Path) -> str | None:
@@ -229,4 +292,4 @@ def last_day(cell: str) -> date | None:
     try:
         return date(*map(int, cell.strip().split("-")))
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{cell!r} is no day: write it as YYYY-MM-DD") from None
+        raise ValueError(f"{quoted(cell)} is no day: write it as YYYY-MM-DD") from None

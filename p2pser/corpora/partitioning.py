@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from p2pser.base.errors import CorpusError, nearest
-from p2pser.base.wording import are
+from p2pser.base.wording import are, shown
 from p2pser.config import Config
 from p2pser.corpora import combined as several
 from p2pser.corpora import targets
@@ -86,7 +86,7 @@ def partition_corpus(config: Config, peers: int, *, hub: int | None = None, forg
              *label_notes(whole, labels), *absent_note(corpus, labels),
              *_repeated(corpus, settings.split), *notes_of(corpus, held, split, scaled, overlap, settings.partition),
              *note_of(corpus.clips, held, away))
-    return Partitioning(corpus, labels, split, held, scaled, overlap, notes, away)
+    return Partitioning(corpus, labels, split, held, scaled, overlap, tuple(map(shown, notes)), away)
 
 
 def _repeated(corpus: Corpus, split: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
-from p2pser.base.wording import positive
+from p2pser.base.wording import are, positive
 from p2pser.corpora.folds import groups_of
 from p2pser.corpora.manifest import Clip
 
@@ -55,7 +55,7 @@ def partition(clips: Sequence[Clip], how: str, peers: int, seed: int) -> list[li
         raise CorpusError(f"clips cannot be partitioned over {peers} peers")
     if peers > len(clips):
         raise CorpusError(
-            f"{len(clips)} training clips are too few for {peers} peers: use fewer peers or more recordings"
+            f"{are(len(clips), 'training clip')} too few for {peers} peers: use fewer peers or more recordings"
         )
     if how == "iid":
         order = seeding.generator(seed, "partition iid").permutation(len(clips))

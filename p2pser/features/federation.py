@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pser.base import seeding
 from p2pser.base.errors import CorpusError, nearest
-from p2pser.base.wording import are
+from p2pser.base.wording import are, shown
 from p2pser.config import Config
 from p2pser.corpora import by_sentence, targets
 from p2pser.corpora.emotions import canonical
@@ -26,6 +26,7 @@ from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
 from p2pser.features.ends import early_note
 from p2pser.features.extraction import extract
+from p2pser.features.lengths import long_note
 from p2pser.features.normalisation import Statistics, by_speaker
 
 
@@ -195,7 +196,7 @@ def federate(
         scaled = chosen(corpus.clips)  # one process has the clips of all peers, which need not agree
         notes = (scaled.reason, *notes)
     return Federation(labels, train, test, split, corpus, scaled.how, left_out, dealt.speaker_overlap, held,
-                      notes, scaled.reason, held_out)
+                      tuple(map(shown, notes)), scaled.reason, held_out)
 
 
 def _notes(config: Config, partitioning: Partitioning, wanted: Sequence[int],
@@ -204,12 +205,13 @@ def _notes(config: Config, partitioning: Partitioning, wanted: Sequence[int],
     notes = (*partitioning.notes, *left_out_note(left_out))
     if clip_features.of_sound(config.features):  # equal words are no equal recordings
         lost = {path for path, _ in left_out}
-        notes += early_note(path for index in wanted if (path := partitioning.corpus.clips[index].path) not in lost)
+        used = [path for index in wanted if (path := partitioning.corpus.clips[index].path) not in lost]
+        notes += (*early_note(used), *long_note(used))
         notes += _copies_note(train, test)
     if clip_features.of_words(config.features).any():
         split = partitioning.split
-        used = sorted({*split.test, *(index for peer in train for index in partitioning.held[peer])})
-        notes += by_sentence.notes(partitioning.corpus, used, split.train, split.test)
+        places = sorted({*split.test, *(index for peer in train for index in partitioning.held[peer])})
+        notes += by_sentence.notes(partitioning.corpus, places, split.train, split.test)
     return notes
 
 
@@ -327,20 +329,22 @@ def _examples(
 
 def _copies_note(train: Mapping[int, Examples], test: Examples | None) -> tuple[str, ...]:
     """Return a sentence about recordings that are there twice under two paths: equal features are equal recordings."""
-    seen: dict[bytes, tuple[str, str, int | None]] = {}
+    seen: dict[bytes, tuple[str, str, int, int | None]] = {}
     twice: list[str] = []
-    leaked = 0
+    leaked = contradicting = 0
     for peer, examples in [*train.items(), *([(None, test)] if test is not None else [])]:
-        for values, speaker, path in zip(examples.features, examples.speakers, examples.paths):
-            first, who, holder = seen.setdefault(hashlib.blake2b(values.tobytes(), digest_size=16).digest(),
-                                                 (path, speaker, peer))
+        for values, speaker, path, label in zip(examples.features, examples.speakers, examples.paths, examples.labels):
+            first, who, before, holder = seen.setdefault(hashlib.blake2b(values.tobytes(), digest_size=16).digest(),
+                                                         (path, speaker, label, peer))
             if (first, who) == (path, speaker):
                 continue
             leaked += holder is not None and peer is None
+            contradicting += before != label
             twice.append(f"{first} and {path}" + (f" (speakers {who} and {speaker})" if who != speaker else ""))
     if not twice:
         return ()
-    where = f", {leaked} of them in training and in the test set, whose figures are too good then" if leaked else ""
+    where = f", {contradicting} of them under two emotions, which contradict each other" if contradicting else ""
+    where += f", {leaked} of them in training and in the test set, whose figures are too good then" if leaked else ""
     return (f"{are(len(twice), 'recording')} there twice, first {twice[0]}{where}: leave "
             "one of each out",)
 

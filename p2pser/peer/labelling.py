@@ -64,7 +64,7 @@ class Labelling:
         """
         if self._cohort.agreed or call.resume:
             return
-        require_two(call.labels, "the clips of all peers together")
+        require_two(call.labels, "the corpus of all peers together")
         require_own(self.own, call.labels, self._mixer.me)
         self._learn(call.labels)
 

@@ -25,6 +25,7 @@ from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.features import audio
 from p2pser.features.ends import early_note
+from p2pser.features.lengths import long_note
 from p2pser.graph.spec import Topology
 
 WRITTEN = 64 << 20
@@ -62,7 +63,8 @@ def recordings(config: Config, topology: Topology, me: int) -> list[Finding]:
     reasons = {clip.path: audio.reason(clip.path) for clip in mine}
     usable = [clip for clip in mine if reasons[clip.path] is None]
     left_out = [*corpus.left_out, *((path, why) for path, why in reasons.items() if why is not None)]
-    unused = "; ".join((*left_out_note(left_out), *early_note(clip.path for clip in usable)))
+    paths = [clip.path for clip in usable]
+    unused = "; ".join((*left_out_note(left_out), *early_note(paths), *long_note(paths)))
     if not usable:
         return [Finding("clips", f"none can be used: {unused or 'there is none'}; give another folder (--data)",
                         fits=False)]

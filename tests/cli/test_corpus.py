@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -66,6 +67,27 @@ def test_scan_fails_where_nothing_can_be_used(tmp_path: Path) -> None:
     result = run("scan", str(tmp_path))
     assert isinstance(result.exception, CorpusError)
     assert "text file" in str(result.exception)
+    assert result.stdout == ""
+    assert "left out: 1 file\n" in result.stderr
+    assert json.loads(run("scan", str(tmp_path), "--json").stdout)["why_normalised"] == ""
+
+
+def test_names_of_files_neither_break_a_line_nor_fill_the_terminal(clips: Path) -> None:
+    (clips / "sad" / "b" / "4\n.wav").write_bytes((clips / "sad" / "b" / "1.wav").read_bytes())
+    shutil.copytree(clips / "sad" / "b", clips / "sad" / "b\nc")
+    found = run("scan", str(clips))
+    assert "and sad/b\\nc/1.wav (speaker b\\nc, sadness): leave one" in found.stderr
+    assert f"  {clips}/sad/b\\nc/2.wav: " in found.stderr
+    (clips / "m.csv").write_text(f"path,emotion\nangry/a/1.wav,anger\n{'x' * 9999},anger\n")
+    assert f"  …{'x' * 100}: line 3" in re.sub(".*…", "  …", run("scan", str(clips / "m.csv")).stderr)
+
+
+def test_scan_names_what_is_no_single_utterance_and_what_contradicts_itself(clips: Path) -> None:
+    soundfile.write(clips / "sad" / "a.wav", 0.1 * np.sin(np.arange(8000 * 121) / 5), 8000)
+    shutil.copy(clips / "sad" / "b" / "1.wav", clips / "angry" / "a" / "2.wav")
+    notes = " ".join(json.loads(run("scan", str(clips), "--json").stdout)["notes"])
+    assert "1 recording lasts longer than 2 min, and it counts as one clip with one emotion: cut it into" in notes
+    assert "1 recording is there under two emotions, first angry/a/1.wav (speaker a, anger)" in notes
 
 
 def test_list_says_how_to_get_each() -> None:
@@ -90,7 +112,7 @@ def test_describe_counts_and_says_the_licence(corpora: Path) -> None:
     found = json.loads(run("describe", "crema-d", "--data", str(corpora), "--json").stdout)
     assert (found["clips"], found["corpus"]["licence"]) == (1, "ODbL 1.0, contents DbCL 1.0")
     result = run("describe", "tess", "--data", str(corpora))
-    assert re.search("tess, version 2 of 2800 clips, [0-9a-f]{8}: 2 clips, 1 s, 1 speakers", result.stdout)
+    assert re.search("tess, version 2 of 2800 clips, [0-9a-f]{8}: 2 clips, 1 s, 1 speaker\n", result.stdout)
     assert "licence: CC BY-NC-ND 4.0" in result.stdout
 
 
@@ -209,7 +231,7 @@ def test_fetch_asks_downloads_and_scans(tmp_path: Path, monkeypatch: pytest.Monk
     accepted = CliRunner().invoke(corpus, command, input="y\n")
     assert accepted.exit_code == 0, accepted.output
     assert f"speech.zip: {items[0].size} bytes, sha256 {'0' * 64} (no published checksum)" in accepted.stdout
-    assert re.search("ravdess, version 1.0.0, 1 of 1440 clips, [0-9a-f]{8}: 1 clips", accepted.stdout)
+    assert re.search("ravdess, version 1.0.0, 1 of 1440 clips, [0-9a-f]{8}: 1 clip,", accepted.stdout)
     document = json.loads(run(*command, "--yes", "--json").stdout)
     assert (document["clips"], document["fetched"]["files"][0]["name"]) == (1, "speech.zip")
 

@@ -30,9 +30,11 @@ def test_files_of_equal_bytes_are_copies_and_empty_ones_are_not(manifest: Path) 
     corpus = read_manifest(manifest)
     assert [[corpus.clips[place].path.stem for place in group] for group in copies(corpus.clips)] == [
         ["a1", "b1", "d2"], ["a2", "b2"]]
-    (said,) = note(corpus)
-    assert said == ("2 recordings are there under two speakers, first a1.wav (speaker a) and b1.wav (speaker b): leave "
-                    "one of each out")
+    assert note(corpus) == (
+        "2 recordings are there under two speakers, first a1.wav (speaker a) and b1.wav (speaker b): leave one of each "
+        "out",
+        "1 recording is there under two emotions, first a1.wav (speaker a, happiness) and d2.wav (speaker d, fear): "
+        "they contradict each other, so leave the wrong ones out")
     (manifest.parent / "b2.wav").unlink()
     assert len(copies(corpus.clips)) == 1
 
@@ -45,8 +47,11 @@ def test_training_has_no_copy_of_a_test_clip(manifest: Path) -> None:
 
     names, notes = held("speakers:b")
     assert names == ["c1", "c2", "c3", "d1"]
-    assert ("3 training clips are left out, since the test set has the same recording, first a1.wav (speaker a) and "
-            "b1.wav (speaker b)") in notes
+    assert ("3 training clips are left out, since the test set has the same recording, 1 of them under another "
+            "emotion, first a1.wav (speaker a) and b1.wav (speaker b)") in notes
+    names, notes = held("speakers:d")
+    assert ("2 training clips are left out, since the test set has the same recording, 2 of them under another "
+            "emotion, first a1.wav (speaker a, happiness) and d2.wav (speaker d, fear)") in notes
     names, notes = held("speakers:c")
     assert names == ["a1", "a2", "b1", "b2", "b3", "d1", "d2"]
     assert not [one for one in notes if "left out" in one]

@@ -17,7 +17,7 @@ from p2pser.corpora.emotions import canonical
 from p2pser.corpora.labels import choose_labels
 from p2pser.corpora.loading import load
 from p2pser.corpora.manifest import UNKNOWN, Clip, assemble, read_manifest, relative, write_manifest
-from p2pser.corpora.manifest_rows import gender, word
+from p2pser.corpora.manifest_rows import word
 
 FIELD = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), max_size=12)
 """What a field may hold; blanks at its ends are not kept, so none are drawn."""
@@ -46,8 +46,8 @@ def clips_of(folder: Path) -> st.SearchStrategy[list[Clip]]:
         number=st.integers(0, 999),
         speaker=FIELD.map(lambda text: word(text) or UNKNOWN),
         emotion=FIELD.map(canonical).filter(word),
-        gender=FIELD.map(gender),
-        language=FIELD,
+        gender=st.sampled_from(["f", "m", ""]),
+        language=st.sampled_from(["de", "en", ""]),
         arousal=NUMBER,
         valence=NUMBER,
         dominance=NUMBER,
@@ -90,6 +90,32 @@ def test_only_a_path_and_one_label_are_needed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_second_line_with_another_emotion_is_told_from_a_repeated_one(tmp_path: Path) -> None:
+    rows = "a.wav,joy\na.wav,happy\na.wav,fear\nb.wav,\nb.wav,fear\n"
+    corpus = read_manifest(manifest(tmp_path, f"path,emotion\n{rows}"))
+    assert [(clip.path.name, clip.emotion) for clip in corpus.clips] == [("a.wav", "happiness")]
+    assert sorted(why for _, why in corpus.left_out) == [
+        "line 3 of clips.csv: an earlier line names the same file",
+        "line 4 of clips.csv: an earlier line names the same file with another emotion: leave the wrong line out",
+        "line 5 of clips.csv: it has no label", "line 6 of clips.csv: an earlier line names the same file"]
+
+
+def test_genders_and_languages_are_those_of_the_documentation(tmp_path: Path) -> None:
+    cells = [("W", "DE"), ("divers", "pt-BR"), ("", ""), ("x", "NA")]
+    names = tuple(f"{number}.wav" for number in range(len(cells)))
+    rows = "".join(f"{name},x,{','.join(pair)}\n" for name, pair in zip(names, cells))
+    corpus = read_manifest(manifest(tmp_path, f"path,emotion,gender,language\n{rows}", names))
+    assert [(clip.gender, clip.language) for clip in corpus.clips] == [("f", "de"), ("", "pt"), ("", ""), ("", "")]
+    path = manifest(tmp_path, "path,gender,language\na.wav,?,deu\n")
+    assert [clip.path.name for clip in read_manifest(path, labelled=False).clips] == ["a.wav"]
+
+
+def test_a_column_that_may_name_the_speakers_is_pointed_out(tmp_path: Path) -> None:
+    assert read_manifest(manifest(tmp_path, "path,emotion,Speaker ID\na.wav,x,1\n")).notes == (
+        f"the manifest {tmp_path}/clips.csv has no column 'speaker'; rename the column 'Speaker ID' to 'speaker' if "
+        "that is meant",)
+
+
 def test_spreadsheets_semicolons_and_byte_order_mark(tmp_path: Path) -> None:
     path = manifest(tmp_path, "\ufeffpath;speaker;emotion;mood\r\na.wav;Ä;anger;x, y\r\n;;;\r\n")
     (clip,) = read_manifest(path).clips
@@ -98,7 +124,7 @@ def test_spreadsheets_semicolons_and_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
-    corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\nc.wav,x\na.wav,y\n"))
+    corpus = read_manifest(manifest(tmp_path, "path,emotion\na.wav,x\nc.wav,x\na.wav,x\n"))
     assert [clip.emotion for clip in corpus.clips] == ["x"]
     assert sorted(why for _, why in corpus.left_out) == [
         "line 3 of clips.csv: the file is missing", "line 4 of clips.csv: an earlier line names the same file"]
@@ -110,7 +136,15 @@ def test_missing_and_repeated_files_are_left_out(tmp_path: Path) -> None:
         ("speaker,emotion\nA,x\n", "no column 'path'"),
         ("path,speaker\na.wav,A\n", "has no label"),
         ("path,emotion,emotion\na.wav,x,y\n", "'emotion' twice"),
-        ("path,emotion\na.wav,x,y\n", "line 2 .* has 3 fields where the header has 2"),
+        ("path,emotion\na.wav,x,y\n", "line 2 .* has 3 fields where the header has 2: quote fields that hold the sep"),
+        ("path,emotion\na.wav\n", "line 2 .* has 1 field where the header has 2: its last fields are missing"),
+        ("File Name,emotion\na.wav,x\n", "no column 'path': .*; rename the column 'File Name' to 'path' if that is"),
+        ("speaker;paht;emotion\nA;a.wav;x\n", "no column 'path': .*; rename the column 'paht' to 'path' if that is"),
+        ("path,Label\na.wav,x\n", "has no label: .*; rename the column 'Label' to 'emotion' if that is meant"),
+        ("path,emotion,gender\na.wav,x,2\n", "gender = '2' is neither f nor m: correct the cell, or leave it empty"),
+        ("path,emotion,language\na.wav,x,deu\n", r"language = 'deu' is no code of two letters \(ISO 639-1: de, en\)"),
+        ("path,emotion,arousal\na.wav,x," + "y" * 9999, r"arousal = 'y{49}…y{49}' is not a number$"),
+        ("path,emotion\n" + "y" * 9999 + ",x", r"the first, .{1,101}: line 2 of clips.csv: the file is missing$"),
         ("path,emotion,arousal\na.wav,x,high\n", "line 2 .*arousal = 'high' is not a number"),
         ("path,emotion,arousal\na.wav,x,inf\n", "line 2 .*arousal = 'inf' is not a number"),
         ("path,emotion\na.wav,NaN\n", "line 2 .*it has no label"),
@@ -190,7 +224,7 @@ def test_a_bad_row_costs_itself(tmp_path: Path) -> None:
     assert [(clip.path.name, clip.emotion, clip.arousal) for clip in corpus.clips] == [("a.wav", "happiness", None)]
     assert sorted(why for _, why in corpus.left_out) == [
         "line 4 of clips.csv: arousal = 'much' is not a number",
-        "line 5 of clips.csv: it has 2 fields where the header has 3: quote fields that hold the separator",
+        "line 5 of clips.csv: it has 2 fields where the header has 3: its last fields are missing",
         "line 6 of clips.csv: it has no usable path",
         "line 7 of clips.csv: the file is missing",
     ]

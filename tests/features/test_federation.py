@@ -17,6 +17,7 @@ from p2pser.corpora.spread import AUTO
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
 from p2pser.features.federation import Examples, Federation, federate, normalised, normalised_copies
+from p2pser.features.lengths import long_note
 
 RATE = 16000
 SPEAKERS, EMOTIONS, TAKES = ("ann", "bob", "cy", "dee", "eve", "fay"), ("anger", "happiness", "neutral"), 2
@@ -208,6 +209,24 @@ def test_a_recording_that_is_there_twice_is_counted_and_named(
     assert "speakers cy and dee" in note or "speakers dee and cy" in note
     assert "1 of them in training and in the test set" in note
     assert not any("twice" in note for note in federate(run("corpus.split=speakers:ann", rows=rows()), 4).notes)
+
+
+def test_copies_that_contradict_each_other_are_counted(run: Callable[..., Config], recordings: Path,
+                                                       tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes((recordings / "anger" / "ann" / "0.wav").read_bytes() + b"\0\0")
+    found = federate(run("corpus.split=none", rows=[*rows(), f"{tmp_path / 'x'}.wav,ann,neutral"]), 2, workers=1)
+    (note,) = [note for note in found.notes if "twice" in note]
+    assert note.endswith(", 1 of them under two emotions, which contradict each other: leave one of each out")
+
+
+def test_a_recording_too_long_for_one_emotion_is_named(run: Callable[..., Config], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * 121)
+    soundfile.write(tmp_path / "long.wav", noise, 8000)
+    found = federate(run("corpus.split=none", rows=[*rows(), f"{tmp_path / 'long'}.wav,ann,anger"]), 2, workers=1)
+    assert ("1 recording lasts longer than 2 min, and it counts as one clip with one emotion: cut it into utterances "
+            f"(the longest, {tmp_path / 'long'}.wav: 2 min 1 s)") in found.notes
+    (tmp_path / "longer.wav").write_text("text " * 20_000)
+    assert long_note([tmp_path / "longer.wav", tmp_path / "none.wav"]) == ()
 
 
 def test_own_clips_are_not_dealt(run: Callable[..., Config]) -> None:
