@@ -330,14 +330,14 @@ def _print_text(document: dict[str, Any]) -> None:
     if not document["clips"]:
         _note_left_out(document["left_out"])
         return
-    echo(f"{document['name']}{version}{made}: {counted(document['clips'], 'clip')}, {document['seconds']:.0f} s, "
-         f"{counted(len(document['speakers']), 'speaker')}")
+    echo(shown(f"{document['name']}{version}{made}: {counted(document['clips'], 'clip')}, {document['seconds']:.0f} s, "
+               f"{counted(len(document['speakers']), 'speaker')}"))
     for what in ("emotions", "genders", "languages", "speakers"):
         counts = document[what]
         if set(counts) != {""} and counts:
             each = ", ".join(f"{name or 'unknown'} {count}" for name, count in counts.items())
             many = f"{len(counts)}, of {min(counts.values())} to {max(counts.values())} clips each (--json lists all)"
-            echo(f"  {what:10s} {each if len(counts) <= EACH else many}")
+            echo(shown(f"  {what:10s} {each if len(counts) <= EACH else many}"))
     for what, meaning in (("dimensions", "arousal, valence or dominance"), ("votes", "the listeners' votes")):
         if document[what]:
             echo(f"  {what:10s} {meaning} for {counted(document[what], 'clip')}")

@@ -135,8 +135,8 @@ def _moved(folders: Sequence[_Names], places: Sequence[int | None], level: int) 
     """Return a note on the folders on the emotions' level that name no emotion, where another folder on the path does.
     """
     moved = sorted({names[level] for names, place in zip(folders, places) if len(names) > level and place != level})
-    return [f"{some(moved)} stand where most folders name an emotion, but name none; other folders on these paths do, "
-            f"so {some(moved)} count as speakers"] if moved else []
+    return [f"{_count(moved, 'speaker')}, not as emotions: the names are none of emotions, and other folders on these "
+            "paths have such names"] if moved else []
 
 
 def _notes_on_speakers(data: Path, paths: Sequence[_Names], sessions: set[_Names]) -> list[str]:
@@ -144,20 +144,29 @@ def _notes_on_speakers(data: Path, paths: Sequence[_Names], sessions: set[_Names
     mend = f"give each clip's speaker in a manifest ({_writes_manifest(data)} writes one)"
     notes = []
     if sessions:
-        notes.append(f"the folders {some(sorted({names[-1] for names in sessions}))} count as sessions of the speaker "
-                     f"above them, not as speakers; if they are speakers, {mend}")
+        notes.append(f"{_count(sorted({names[-1] for names in sessions}), 'session')} of the speaker above, not as "
+                     f"speakers; if that is wrong, {mend}")
     if named := sorted({names[0] for names in paths if names and is_session(names[0])}):
-        notes.append(f"the folders {some(named)} have names of sessions, but count as speakers; if one person is in "
-                     f"several of them, {mend}")
-    above: dict[str, set[str]] = {}
-    for names in (_speaker(each, sessions) for each in paths):
+        notes.append(f"{_count(named, 'speaker')}, with names of sessions; if one person is in several, {mend}")
+    speakers = sorted({_speaker(each, sessions) for each in paths})
+    if below := [names for names in speakers if any(names[:level] in speakers for level in range(1, len(names)))]:
+        above = next("/".join(names) for names in speakers if names and names == below[0][:len(names)])
+        notes.append(f"{_count(['/'.join(names) for names in below], 'speaker')} beside the one above ({above}), "
+                     f"which has clips too; if that is one person, {mend}")
+    recurs: dict[str, set[str]] = {}
+    for names in speakers:
         for level in range(1, len(names)):
-            above.setdefault(names[level], set()).add("/".join(names[:level]))
-    if again := sorted(name for name, places in above.items() if len(places) > 1):
-        first, second = sorted(above[again[0]])[:2]
-        notes.append(f"{some(again)} recur in several folders and count as a speaker in each ({first}/{again[0]} and "
-                     f"{second}/{again[0]} are two); if they are one person, or no person, {mend}")
+            recurs.setdefault(names[level], set()).add("/".join(names[:level]))
+    if again := sorted(name for name, places in recurs.items() if len(places) > 1):
+        first, second = sorted(recurs[again[0]])[:2]
+        notes.append(f"{_count(again, 'speaker')} in each of several folders ({first}/{again[0]} and "
+                     f"{second}/{again[0]} are two); if that is one person, or none, {mend}")
     return notes
+
+
+def _count(names: Sequence[str], what: str) -> str:
+    return f"the folder {names[0]} counts as a {what}" if len(names) == 1 else \
+        f"the folders {some(names)} count as {what}s"
 
 
 def _writes_manifest(data: Path) -> str:

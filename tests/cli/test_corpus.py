@@ -76,6 +76,7 @@ def test_names_of_files_neither_break_a_line_nor_fill_the_terminal(clips: Path) 
     (clips / "sad" / "b" / "4\n.wav").write_bytes((clips / "sad" / "b" / "1.wav").read_bytes())
     shutil.copytree(clips / "sad" / "b", clips / "sad" / "b\nc")
     found = run("scan", str(clips))
+    assert "b 2, b\\nc 2\n" in found.stdout
     assert "and sad/b\\nc/1.wav (speaker b\\nc, sadness): leave one" in found.stderr
     assert f"  {clips}/sad/b\\nc/2.wav: " in found.stderr
     (clips / "m.csv").write_text(f"path,emotion\nangry/a/1.wav,anger\n{'x' * 9999},anger\n")

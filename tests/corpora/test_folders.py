@@ -42,8 +42,8 @@ def test_sessions_are_no_speakers(tmp_path: Path, path: str, names: tuple[str, s
                               for person in ("P1", "P2") for name in names))
     assert (corpus.speakers, corpus.labels) == (("P1", "P2"), ("anger", "happiness"))
     (note,) = corpus.notes
-    assert note == (f"the folders {', '.join(sorted(names))} count as sessions of the speaker above them, not as "
-                    "speakers; if they are speakers, give each clip's speaker in a manifest (p2pser corpus scan "
+    assert note == (f"the folders {', '.join(sorted(names))} count as sessions of the speaker above, not as "
+                    "speakers; if that is wrong, give each clip's speaker in a manifest (p2pser corpus scan "
                     f"{corpus.root} --manifest {corpus.root}/manifest.csv writes one)")
 
 
@@ -51,7 +51,7 @@ def test_sessions_without_a_speaker_above_them_are_pointed_out(tmp_path: Path) -
     corpus = read(tmp_path, "anger/day1/1.wav", "joy/day1/2.wav", "anger/day2/1.wav", "joy/day2/2.wav")
     assert corpus.speakers == ("day1", "day2")
     (note,) = corpus.notes
-    assert note.startswith("the folders day1, day2 have names of sessions, but count as speakers; if one person is in")
+    assert note.startswith("the folders day1, day2 count as speakers, with names of sessions; if one person is in")
 
 
 def test_folders_that_recur_may_be_sessions_or_speakers(tmp_path: Path) -> None:
@@ -59,9 +59,17 @@ def test_folders_that_recur_may_be_sessions_or_speakers(tmp_path: Path) -> None:
                   "joy/B/3/1.wav")
     assert corpus.speakers == ("A/1", "A/2", "B/1", "B/2", "B/3")
     (note,) = corpus.notes
-    assert note.startswith("1, 2 recur in several folders and count as a speaker in each (A/1 and B/1 are two); if "
-                           "they are one person, or no person, give each clip's speaker in a manifest (p2pser")
+    assert note.startswith("the folders 1, 2 count as speakers in each of several folders (A/1 and B/1 are two); if "
+                           "that is one person, or none, give each clip's speaker in a manifest (p2pser")
     assert read(tmp_path / "b", "anger/A/1/1.wav", "joy/B/2/1.wav").notes == ()
+
+
+def test_folders_below_a_speaker_with_clips_may_be_of_that_speaker(tmp_path: Path) -> None:
+    corpus = read(tmp_path, "anger/ann/1.wav", "joy/ann/deep/1.wav", "joy/ben/1.wav")
+    assert corpus.speakers == ("ann", "ann/deep", "ben")
+    (note,) = corpus.notes
+    assert note.startswith("the folder ann/deep counts as a speaker beside the one above (ann), which has clips too; "
+                           "if that is one person, give each clip's speaker in a manifest")
 
 
 def test_a_person_may_have_the_name_of_a_session(tmp_path: Path) -> None:
@@ -81,8 +89,8 @@ def test_emotions_on_two_levels_are_all_read(tmp_path: Path) -> None:
     turned = [f"{name}/{emotion}/1.wav" for name in "XY" for emotion in ("Angry", "neutral")]
     corpus = read(tmp_path / "a", *usual, *turned)
     assert (corpus.labels, corpus.speakers) == (("anger", "neutral", "sadness"), ("A", "B", "X", "Y"))
-    assert corpus.notes == ("X, Y stand where most folders name an emotion, but name none; other folders on these "
-                            "paths do, so X, Y count as speakers",)
+    assert corpus.notes == ("the folders X, Y count as speakers, not as emotions: the names are none of emotions, "
+                            "and other folders on these paths have such names",)
     corpus = read(tmp_path / "b", "P/pre/anger/1.wav", "P/post/joy/1.wav", "P/anger/1.wav")
     assert (corpus.labels, corpus.speakers, corpus.left_out) == (("anger", "happiness"), ("P",), ())
 

@@ -61,7 +61,7 @@ def test_how_recordings_were_read_is_told(tmp_path: Path, pair: Topology) -> Non
     config = site(write(tmp_path / "clips", ("anger/P1/pre", "neutral voice/P1/post")))
     (found,) = reading(config, pair, 0)
     assert found.fits
-    assert "clips: the folders post, pre count as sessions of the speaker above them" in found.document()["sentence"]
+    assert "clips: the folders post, pre count as sessions of the speaker above, not" in found.document()["sentence"]
     told = sentences(recordings(config, pair, 0), fits=True)
     assert "--set 'corpus.map=neutral voice=neutral'" in told
     assert reading(Config().with_settings(["corpus.name=none"]), pair, 0) == []
