@@ -25,7 +25,7 @@ from p2pser.corpora import copies
 from p2pser.corpora.labels import unknown_note
 from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
-from p2pser.corpora.partitioning import scaling
+from p2pser.corpora.partitioning import scaling, without_line
 from p2pser.features import audio
 from p2pser.features.ends import early_note
 from p2pser.features.lengths import long_note
@@ -353,13 +353,12 @@ def _note_left_out(left_out: Sequence[dict[str, str]]) -> None:
     if not left_out:
         return
     note(f"left out: {counted(len(left_out), 'file')}")
-    by_reason: dict[str, list[str]] = {}
-    for item in left_out:
-        by_reason.setdefault(item["reason"], []).append(item["path"])
     few = len(left_out) <= SHOWN
-    listed = [(path, reason) for reason, paths in by_reason.items() for path in (paths if few else paths[:1])]
-    for path, reason in sorted(listed) if few else listed[:SHOWN]:
-        more = len(by_reason[reason]) - 1
-        note(f"  {shown(path, LONGEST)}{'' if few or not more else f' and {more} more'}: {shown(reason)}")
-    if len(listed) > SHOWN:
-        note(f"  and {counted(len(listed) - SHOWN, 'more reason')} (--json lists all)")
+    by_reason: dict[str, list[dict[str, str]]] = {}
+    for number, item in enumerate(left_out):
+        by_reason.setdefault(str(number) if few else without_line(item["reason"]), []).append(item)
+    for alike in list(by_reason.values())[:SHOWN]:
+        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        note(f"  {shown(alike[0]['path'], LONGEST)}{more}: {shown(alike[0]['reason'])}")
+    if len(by_reason) > SHOWN:
+        note(f"  and {counted(len(by_reason) - SHOWN, 'more reason')} (--json lists all)")

@@ -187,11 +187,16 @@ def scaling_of_sites(config: Config) -> Scaling:
     return Scaling(AUTO) if config.privacy.epsilon is None else by_speakers(BUDGET)
 
 
+def without_line(reason: str) -> str:
+    """Return why a file is left out, without the line of the manifest that names it."""
+    return re.sub(r"^line \d+ of [^:]*: ", "", reason)
+
+
 def left_out_note(left_out: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
     """Return a note on the files that are left out, if any: how many, and how many for each of the main reasons."""
     if not left_out:
         return ()
-    reasons = Counter(re.sub(r"^line \d+ of [^:]*: ", "", reason) for _, reason in left_out).most_common()
+    reasons = Counter(without_line(reason) for _, reason in left_out).most_common()
     shown = "; ".join(f"{count} × {reason}" for reason, count in reasons[:SHOWN])
     rest = sum(count for _, count in reasons[SHOWN:])
     more = f"; {rest} × another reason" if rest else ""
