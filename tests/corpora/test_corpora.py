@@ -263,7 +263,7 @@ def test_unknown_corpus_names_the_nearest() -> None:
 
 def test_several_corpora_in_one_folder_are_not_mistaken_for_one(tmp_path: Path) -> None:
     touch(tmp_path, "a/03a01Fa.wav", "a/03a01Wa.wav", "b/OAF_back_angry.wav")
-    with pytest.raises(CorpusError, match=r"several corpora, emodb \(2 recordings\), tess \(1 recordings\)"):
+    with pytest.raises(CorpusError, match=r"several corpora, emodb \(2 recordings\), tess \(1 recording\)"):
         load("auto", tmp_path)
     assert len(load("tess", tmp_path).clips) == 1
 
