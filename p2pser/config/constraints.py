@@ -54,7 +54,8 @@ def words(annotation: Any, limits: Sequence[Any] = (), *, plural: bool = False) 
     if origin is tuple:
         count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
         some = ", at least one" if any(getattr(limit, "min_length", None) for limit in limits) else ""
-        return f"a list of {count}{words(arguments[0], plural=True)} (a,b){some}"
+        most = "".join(f", {limit.max_length} at most" for limit in limits if getattr(limit, "max_length", None))
+        return f"a list of {count}{words(arguments[0], plural=True)} (a,b){some}{most}"
     if origin is dict:
         return f"a mapping of names to {words(arguments[1], plural=True)}"
     if origin is Literal:

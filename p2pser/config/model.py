@@ -26,6 +26,9 @@ MOVED = {
 MOST_PEERS = 100_000
 """Largest number of peers in a list of widths."""
 
+MOST_LAYERS = 64
+"""Largest number of hidden layers: a card of a hundred thousand was built for half a minute before it was refused."""
+
 HIDDEN, STRIDE = (128,), 3
 """Widths of the hidden layers, and frames of a step, if the family has no other defaults."""
 
@@ -51,7 +54,8 @@ class ModelSettings(Section):
             "defaults")
     hidden: tuple[Annotated[int, Field(ge=1, le=10**6)], ...] = shared(
         _hidden, "widths of the hidden layers: units, channels of the blocks of a convolutional network, or both for "
-                 "crnn (the last width is the recurrent layer's); the default depends on the family")
+                 "crnn (the last width is the recurrent layer's); the default depends on the family",
+        max_length=MOST_LAYERS)
     dropout: float = shared(0.3, "probability that a hidden unit is dropped in training", ge=0, lt=1)
     kernel_size: int = shared(5, "steps that a convolution over time spans (cnn1d, cnn1d-shallow)", ge=1, le=99)
     stride: int = shared(_stride, "frames that are averaged to one step of a network over time; the default depends on "

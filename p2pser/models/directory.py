@@ -31,6 +31,7 @@ from p2pser.features import clip_features, encoders
 from p2pser.features.clip_features import settings_key
 from p2pser.features.kind import kind_class
 from p2pser.features.normalisation import Statistics
+from p2pser.models import label_names
 from p2pser.models.facts import Facts
 from p2pser.models.heard import Heard, nearest
 from p2pser.models.origin import Origin
@@ -106,8 +107,8 @@ class Card:
 
     def require_sense(self) -> None:
         """Raise ValueError where the entries cannot be those of one model."""
-        if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
-            raise ValueError("its labels are not names that differ")
+        if not label_names.are_distinct(self.labels):
+            raise ValueError("its labels are not names that differ, by more than case and blanks")
         if self.labels and self.task == "dimensions":
             raise ValueError("it has labels, and its task is dimensions")
         if self.normalise not in ("none", "global", "speaker", "public"):
@@ -186,8 +187,8 @@ class Card:
         Raises ModelError where its format is newer, its features were computed by other code, or it is not a card.
         """
         version = document.get("format")
-        if not isinstance(version, int):
-            raise ModelError(f"{where} is not a p2pser model card: it has no format number")
+        if type(version) is not int or version < 1:
+            raise ModelError(f"{where} is not a p2pser model card: it has no format number, or one below 1")
         if version > FORMAT:
             raise ModelError(f"{where} has format {version}, written by p2pser {document.get('p2pser')}; "
                              f"this p2pser {__version__} reads up to format {FORMAT}: install a newer one")
@@ -205,6 +206,7 @@ class Card:
                 sets=Sets.read(document.get("sets", ())), facts=Facts.read(document))
             key = document["features_key"]
             card.require_sense()
+            label_names.require_names(card.labels, document)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, CorpusError) as error:
             problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise ModelError(f"{where} is damaged: {problem}") from None

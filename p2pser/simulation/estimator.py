@@ -18,7 +18,7 @@ from p2pser.config import configured
 from p2pser.features.arrays import from_arrays
 from p2pser.graph.spec import load as load_topology
 from p2pser.inference.predictor import Predictor
-from p2pser.models import directory
+from p2pser.models import directory, label_names
 from p2pser.run.account import account
 from p2pser.run.card import card
 from p2pser.simulation.engine import simulate
@@ -145,8 +145,7 @@ def _seed(random_state: Any) -> int:
 def _names(classes: NDArray[Any]) -> list[str]:
     """Return the classes as labels of a model card."""
     names = [str(each) for each in classes]
-    plain = len(set(names)) == len(names) and all(name.strip() for name in names)
-    return names if plain else [f"class {k}" for k in range(len(names))]
+    return names if label_names.are_distinct(names) else [f"class {k}" for k in range(len(names))]
 
 
 def _owners(groups: ArrayLike | None, count: int, labels: NDArray[np.intp], peers: int, seed: int) -> NDArray[np.intp]:

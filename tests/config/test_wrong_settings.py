@@ -97,8 +97,10 @@ def test_anything_else_is_refused_in_our_words(path: str, value: Any) -> None:
     ({"name": "../x"}, "name = '../x': must be 1 to 64 letters, digits, dots, dashes and underscores that begin with "
                        "a letter or digit"),
     ({"augment": {"snr": "loud"}}, "augment.snr = 'loud': must be a number from -20 to 100 or none"),
-    ({"model": {"hidden": [64, 0]}}, "model.hidden = [64, 0]: must be a list of whole numbers from 1 to 1000000 (a,b)"),
-    ({"model": {"hidden": "64,x"}}, "model.hidden = '64,x': must be a list of whole numbers from 1 to 1000000 (a,b)"),
+    ({"model": {"hidden": [64, 0]}},
+     "model.hidden = [64, 0]: must be a list of whole numbers from 1 to 1000000 (a,b), 64 at most"),
+    ({"model": {"hidden": "64,x"}},
+     "model.hidden = '64,x': must be a list of whole numbers from 1 to 1000000 (a,b), 64 at most"),
     ({"corpus": {"scale": "1,2,3"}}, "corpus.scale = '1,2,3': must be a list of 2 numbers (a,b) or none"),
     ({"corpus": {"map": [1]}}, "corpus.map = [1]: must be a mapping of names to texts"),
     ({"gossip": {"share": []}}, "gossip.share = []: must be a list of texts (a,b), at least one"),

@@ -175,12 +175,17 @@ def test_features_of_other_code_are_refused(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"format": None}, "no format number"), ({"labels": None}, "damaged"),
+    ({"format": None}, "no format number"), ({"format": 0}, "one below 1"), ({"format": True}, "no format number"),
+    ({"labels": ["anger", "Anger "]}, "not names that differ, by more than case and blanks"),
+    ({"id2label": {"0": "x"}}, "its labels and its id2label contradict each other"),
+    ({"label2id": {"x": 0}}, "its labels and its label2id contradict each other"),
+    ({"model": {"hidden": [1] * 100_000}}, "damaged: hidden = .*, 64 at most"),
+    ({"labels": None}, "damaged"),
     ({"model": {"wings": 2}}, "damaged: there is no setting 'wings'"),
     ({"features": {"n_mels": "x"}}, "damaged: n_mels = 'x': must be a whole number from 8 to 256"),
     ({"statistics": {"count": 1}}, "damaged"), ({"corpus": {"nme": "x"}}, "damaged"),
     ({"model": {"hidden": [5]}}, "changed by hand"), ({"model": {"name": "cnn2d"}}, "one vector|matrix"),
-    ({"labels": ["a", "b"]}, "changed by hand"),
+    ({"labels": ["a", "b"], "id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}, "changed by hand"),
     ({"normalise": "twice"}, "damaged: there is no normalisation 'twice'"),
     ({"training": {"seed": "x"}}, "damaged: its seed is 'x', not a whole number"), ({"shape": [1e999]}, "damaged"),
     ({"task": "dimensions", "dimensions": list(DIMENSIONS)}, "damaged: it has labels, and its task is dimensions"),
