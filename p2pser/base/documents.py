@@ -24,8 +24,8 @@ MOST = 2_000_000
 """Values in the largest document, each counted as often as aliases repeat it."""
 
 
-class _TwiceError(Exception):
-    """A key is given twice."""
+class _RefusedError(Exception):
+    """A document is YAML, and is not taken: it gives a key twice, merges mappings, or repeats values."""
 
 
 class _TooLargeError(Exception):
@@ -54,11 +54,14 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise _RefusedError(f"line {key_node.start_mark.line + 1} merges a mapping (<<), which is no YAML 1.2; "
+                                    "write its keys out")
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:
-                    raise _TwiceError(f"the key {key!r} is given twice, the second time in line "
-                                      f"{key_node.start_mark.line + 1}; keep one")
+                    raise _RefusedError(f"the key {key!r} is given twice, the second time in line "
+                                        f"{key_node.start_mark.line + 1}; keep one")
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -76,7 +79,9 @@ class _PlainLoader(_Loader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError
+            alias = self.get_event()  # type: ignore[no-untyped-call]
+            raise _RefusedError(f"line {alias.start_mark.line + 1} repeats a value by its name (*{alias.anchor}), "
+                                "which a file from another site must not; write it out")
         return super().compose_node(parent, index)
 
 
@@ -126,7 +131,7 @@ def read_yaml(text: str, where: str, error: type[P2PSERError], *, plain: bool = 
     """
     try:
         return yaml.load(text, Loader=_PlainLoader if plain else _Loader)  # noqa: S506 (SafeLoaders)
-    except _TwiceError as reason:
+    except _RefusedError as reason:
         raise error(f"{where}: {reason}") from None
     except _TooLargeError:
         raise error(f"{where} stands for more than {MOST:,} values, or for infinitely many: write out its aliases "

@@ -91,6 +91,9 @@ def build_schedule(kind: str, peers: int | None = None, **parameters: Any) -> Sc
 
 
 def _listed(edges: list[tuple[int, int]], peers: int | None, directed: bool, where: str) -> nx.Graph:
+    if not edges and peers is None:
+        raise TopologyError(f"{where}: edges is empty: give pairs of ids, such as [[0, 1], [1, 2]], or the number of "
+                            "peers")
     ends = [end for edge in edges for end in edge]
     size = peers if peers is not None else max(ends, default=0) + 1
     for end in ends:
@@ -103,17 +106,22 @@ def _listed(edges: list[tuple[int, int]], peers: int | None, directed: bool, whe
 
 
 def _graphml(name: str, where: str, folder: Path | None) -> nx.Graph:
-    from xml.etree.ElementTree import ParseError
+    from xml.etree import ElementTree
 
     path = (folder or Path()) / name
     try:
         graph = nx.read_graphml(path)
+        declared = {each.get("id") for each in ElementTree.parse(path).iter() if each.tag.rpartition("}")[2] == "node"}
     except OSError as error:
         raise TopologyError(f"{where}: cannot read the GraphML file {path}: {error.strerror}") from None
-    except (ParseError, nx.NetworkXException, ValueError, LookupError) as error:
+    except (ElementTree.ParseError, nx.NetworkXException, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise TopologyError(f"{where}: {path} is not a GraphML file ({reason})") from None
     names = [str(node) for node in graph]
+    for name in names:
+        if name not in declared:
+            raise TopologyError(f"{where}: {path} has an edge to {name!r}, and no node of this id: add the node, or "
+                                "mend the edge")
     if sorted(names) == sorted(map(str, range(len(names)))):  # the ids that p2pser uses: "0" .. "N-1"
         graph = nx.relabel_nodes(graph, {node: int(node) for node in graph})
     return graphs.checked(graph, str(path))

@@ -135,6 +135,9 @@ def explain(error: ValidationError, where: str) -> TopologyError:
         inside = f" in {'.'.join(map(str, section))}" if section else ""
         hint = nearest(str(last), model.model_fields)
         return TopologyError(f"{where}: there is no key {str(last)!r}{inside}{hint}")
+    if last == "[key]":
+        return TopologyError(f"{where}: {place} is the text {first['input']!r}, and ids are whole numbers: write them "
+                             "without quotes")
     if first["type"] == "missing":
         return TopologyError(f"{where}: the key {place!r} is missing; add for example "
                              "'graph: {kind: ring, peers: 8}'")

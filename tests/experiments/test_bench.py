@@ -115,6 +115,9 @@ def test_the_newest_version_is_taken_unless_one_is_named(known):
     assert older.digest != known.digest
     with pytest.raises(ConfigError, match="no benchmark 'tone-2'; did you mean 'tones-2'"):
         definition.load("tone-2")
+    with pytest.raises(ConfigError) as caught:
+        definition.load("no")
+    assert str(caught.value).count("tones-2") == 1  # "known: …; there are …"
 
 
 # ---- copies of the corpus ----------------------------------------------------------------------------------

@@ -87,6 +87,8 @@ def read(path: Path) -> list[dict[str, str]]:
     ({"faults": {"none": {"loss": 0.1}}}, "choose another"),
     ({"faults": {"f": {"hostile": 1, "attack": "sign-flop"}}}, "did you mean 'sign-flip'?"),
     ({"topologies": None}, "names no topologies"),
+    ({"topologies": None, "topology": ["ring"]}, "there is no setting 'topology'; did you mean 'topologies'?"),
+    ({"topologies": None, "zzz": 1}, "there is no setting 'zzz'; known: algorithms, "),
     ({"topologies": []}, "topologies"),
     ({"topologies": ["ring", "ring"]}, "'ring' is given twice"),
     ({"name": "../elsewhere"}, "write it without slashes"), ({"name": "/tmp"}, "write it without slashes"),

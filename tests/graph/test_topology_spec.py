@@ -216,6 +216,14 @@ def test_graphml_names_are_numbered_in_their_order(tmp_path: Path) -> None:
     assert topology.neighbours(1) == (0, 2)
 
 
+def test_an_edge_to_a_node_that_is_not_declared_is_refused(tmp_path: Path) -> None:
+    nx.write_graphml(nx.path_graph(["car", "clinic", "lab"]), tmp_path / "g.graphml")
+    text = (tmp_path / "g.graphml").read_text(encoding="utf-8")
+    (tmp_path / "g.graphml").write_text(text.replace('target="lab"', 'target="lba"'), encoding="utf-8")
+    with pytest.raises(TopologyError, match="has an edge to 'lba', and no node of this id"):
+        load(str(tmp_path / "g.graphml"))
+
+
 def test_directed_graphml(tmp_path: Path) -> None:
     nx.write_graphml(nx.DiGraph([(0, 1), (1, 2), (2, 0)]), tmp_path / "g.graphml")
     topology = load(str(tmp_path / "g.graphml"))
@@ -258,6 +266,9 @@ RING = "graph: {kind: ring, peers: 4}\n"
     ("graph: {kind: ring, peers: true}", "graph.peers = True must be a whole number"),
     ("graph: {kind: random-regular, peers: 8, degre: 3}", "no parameter 'degre'; did you mean 'degree'"),
     ("graph: {kind: hypercube, peers: 6}", "no hypercube of 6 peers.*: 4 and 8"),
+    ("graph: {edges: []}", r"edges is empty: give pairs of ids"),
+    (RING + "peers: {'2': {}}", "peers.2 is the text '2', and ids are whole numbers: write them without quotes"),
+    ("a: &a {kind: ring, peers: 4}\ngraph:\n  <<: *a", r"line 3 merges a mapping \(<<\), which is no YAML 1\.2; write"),
     ("graph: {edges: [[0, 1], [2, 3]]}", r"not connected: .*\{0, 1\}, \{2, 3\}"),
     ("graph: {edges: [[0, 1]], peers: 3}", r"not connected: .*\{0, 1\}, \{2\}"),
     ("graph: {edges: [[0, 3]], peers: 3}", "the edges name peer 3, but ids go from 0 to 2"),

@@ -149,7 +149,7 @@ def load(name: str) -> Bench:
     known = names()
     versions = [each for each in known if name in (each, each.rpartition("-")[0])]
     if not versions:
-        raise ConfigError(f"there is no benchmark {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+        raise ConfigError(f"there is no benchmark {name!r}{nearest(name, known)}")
     return read(packaged(FOLDER) / f"{max(versions, key=lambda each: int(each.rpartition('-')[2]))}.yaml")
 
 

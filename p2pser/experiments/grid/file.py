@@ -134,6 +134,9 @@ def parse(tree: Any, where: str) -> Grid:
         raise ConfigError(f"{where} must hold a mapping such as {{topologies: [ring, torus], seeds: 3}}, not a "
                           f"{type(tree).__name__}")
     if "topologies" not in tree:
+        for key in tree:
+            if key not in Grid.model_fields:
+                raise ConfigError(f"{where}: there is no setting {str(key)!r}{nearest(str(key), Grid.model_fields)}")
         raise ConfigError(f"{where} names no topologies: give at least one, such as topologies: [ring, torus]")
     try:
         return validated(Grid, tree)
