@@ -109,7 +109,7 @@ class Topology:
     def neighbours(self, i: int) -> tuple[int, ...]:
         """Return the neighbours of peer ``i``, ascending; TopologyError where there is no such peer."""
         if i not in self.graph:
-            raise TopologyError(f"there is no peer {i} in the topology {self.name!r}: its peers are "
+            raise TopologyError(f"there is no peer {i!r} in the topology {self.name!r}: its peers are "
                                 f"0 to {self.size - 1}")
         return tuple(sorted(self.graph.neighbors(i)))
 
@@ -223,7 +223,7 @@ def find(name_or_path: str) -> Path:
     if bare and name_or_path.removesuffix(".yaml") in known:
         return known[name_or_path.removesuffix(".yaml")]
     if path.is_dir():
-        raise TopologyError(f"{name_or_path} is a folder, not a topology file; give a YAML file")
+        raise TopologyError(f"{name_or_path!r} is a folder, not a topology file; give a YAML file")
     stem = path.name.removesuffix(".yaml")
     raise TopologyError(f"there is no topology {name_or_path!r}, neither a file nor a shipped one"
                         f"{nearest(stem, known)}")

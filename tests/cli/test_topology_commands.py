@@ -108,7 +108,6 @@ def test_compare_for_people_fits_a_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (("compare", "ring", "hypercube", "--peers", "6"), "no hypercube of 6 peers"),
     (("compare", "ring", "rng"), "did you mean 'ring'"),
-    (("compare", "ring", "--plot", "picture.unknown"), "cannot write the drawing"),
 ])
 def test_what_is_wrong_is_a_topology_error(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(TopologyError, match=message):
