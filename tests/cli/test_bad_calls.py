@@ -78,6 +78,7 @@ def test_every_option_of_every_command_refuses_what_it_cannot_mean(place: Path) 
     ("crossval", *RUN, "--features", "nope"), ("audit", "--before", *RUN, "--shadow", "nope"),
     ("peer", "--id", "0", *RUN, "--set", "network.secret_key=/nope"),
     ("predict", "model", "clips", "--window", "1e9"), ("predict", "model", "clips", "--silence", "5"),
+    ("predict", "model", "clips", "--window", "0.1", "--hop", "1e-6"), ("listen", "model", "--raw", "--hop", "1e-6"),
     ("predict", "model", "clips", "--enrol", "nope"), ("listen", "model", "--raw", "--device", "x"),
     ("keys", "--peers", "1000000000"), ("topology", "show", "ring", "--peers", "1000000000"),
     ("corpus", "describe", "auto=clips.csv", "--seed", "-1"), ("simulate", *RUN, "--run", "/dev/zero")])
