@@ -27,8 +27,8 @@ from p2pser.corpora.loading import GENERAL, SYNTHETIC, adapter, load, names
 from p2pser.corpora.manifest import Corpus, assemble, write_manifest
 from p2pser.corpora.partitioning import scaling, without_line
 from p2pser.features import audio
+from p2pser.features.audio import long_note
 from p2pser.features.ends import early_note
-from p2pser.features.lengths import long_note
 
 SHOWN = 10
 """Number of files, or of reasons, that are listed without ``--json``."""

@@ -1,12 +1,15 @@
-"""Read recordings, and say why a file is not a usable recording."""
+"""Read recordings, and say why a file is not a usable recording, or too long for one utterance."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from p2pser.base import wording
 from p2pser.base.errors import CorpusError
 from p2pser.features import decoding
 
@@ -21,6 +24,12 @@ SILENCE = 1e-4
 
 LONGEST = 3600
 """The longest recording that is read at once [s]: a longer one is no clip, and needs gigabytes."""
+
+UTTERANCE = 120
+"""The longest recording that is taken for one utterance [s]: ``predict`` gives one label to no longer one."""
+
+LEAST = 500
+"""Bytes of a second of the most compressed speech: a file with fewer for an utterance is not opened for its length."""
 
 CANCELLED = 1e-3
 """The channels of a recording cancel each other where their mean has less than this share of their power."""
@@ -98,6 +107,21 @@ def seconds(recording: Path | str | bytes) -> float:
     with decoding.opened(recording) as decoder:
         frames = sum(map(len, decoder.blocks)) if decoder.frames is None else decoder.frames
         return frames / decoder.rate
+
+
+def long_note(recordings: Iterable[Path]) -> tuple[str, ...]:
+    """Return a note on those of the recordings that are longer than an utterance, if any: how many, and the longest."""
+    lengths: dict[Path, float] = {}
+    for path in recordings:
+        with contextlib.suppress(CorpusError, OSError):
+            if path.stat().st_size > LEAST * UTTERANCE and (length := seconds(path)) > UTTERANCE:
+                lengths[path] = length
+    if not lengths:
+        return ()
+    longest = max(lengths, key=lambda path: lengths[path])
+    lasts, it = ("recording lasts", "it") if len(lengths) == 1 else ("recordings last", "each")
+    return (f"{len(lengths)} {lasts} longer than {UTTERANCE // 60} min, and {it} counts as one clip with one emotion: "
+            f"cut it into utterances (the longest, {longest}: {wording.duration(lengths[longest])})",)
 
 
 def _too_short(duration: float) -> str:

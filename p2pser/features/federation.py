@@ -24,9 +24,9 @@ from p2pser.corpora.partitioning import Partitioning, left_out_note, partition_c
 from p2pser.corpora.spread import AUTO, after_agreement, chosen, in_parts
 from p2pser.features import clip_features
 from p2pser.features import recording_copies as augment
+from p2pser.features.audio import long_note
 from p2pser.features.ends import early_note
 from p2pser.features.extraction import extract
-from p2pser.features.lengths import long_note
 from p2pser.features.normalisation import Statistics, by_speaker
 
 

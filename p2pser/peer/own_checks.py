@@ -24,8 +24,8 @@ from p2pser.corpora.emotions import canonical, is_known, known_in
 from p2pser.corpora.labels import NO_CLIPS
 from p2pser.corpora.partitioning import left_out_note, partition_corpus
 from p2pser.features import audio
+from p2pser.features.audio import long_note
 from p2pser.features.ends import early_note
-from p2pser.features.lengths import long_note
 from p2pser.graph.spec import Topology
 
 WRITTEN = 64 << 20

@@ -16,8 +16,8 @@ from p2pser.corpora.manifest import Clip, Corpus
 from p2pser.corpora.spread import AUTO
 from p2pser.features import federation
 from p2pser.features import normalisation as normalise
+from p2pser.features.audio import long_note
 from p2pser.features.federation import Examples, Federation, federate, normalised, normalised_copies
-from p2pser.features.lengths import long_note
 
 RATE = 16000
 SPEAKERS, EMOTIONS, TAKES = ("ann", "bob", "cy", "dee", "eve", "fay"), ("anger", "happiness", "neutral"), 2
