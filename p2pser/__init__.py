@@ -345,11 +345,16 @@ def _topology(given: str | os.PathLike[str] | Topology, peers: int | None, data:
     check(topology, {"name_or_path": given})
     from p2pser.graph.spec import load as load_topology
 
-    if not isinstance(given, (str, os.PathLike)):
-        if peers not in (None, given.size):
-            raise Error(f"the topology {given.name!r} has {given.size} peers, not {peers}: leave peers out")
-        return given
-    return load_topology(os.fspath(given), peers if peers is not None or data is None else len(data.train))
+    held = None if data is None else len(data.train)
+    if isinstance(given, (str, os.PathLike)):
+        graph = load_topology(os.fspath(given), held if peers is None else peers)
+    else:
+        graph = given
+        if peers not in (None, graph.size):
+            raise Error(f"the topology {graph.name!r} has {graph.size} peers, not {peers}: leave peers out")
+    if held not in (None, graph.size):
+        raise Error(f"the topology {graph.name!r} has {graph.size} peers, and data is that of {held}: give one number")
+    return graph
 
 
 def register_graph(name: str, *, fits: Callable[..., bool] | None = None, needs: str = "one peer or more",

@@ -177,6 +177,15 @@ def test_arguments_of_another_type_are_refused_in_a_sentence(call: Any) -> None:
         call()
 
 
+@pytest.mark.parametrize("peers", [2, 4])
+def test_data_of_another_number_of_peers_are_refused(peers: int) -> None:
+    data = p2pser.federate(peers=3, features=FEATURES, labels=LABELS)
+    for call in (p2pser.simulate, p2pser.launch):
+        for ring in ({"topology": "ring", "peers": peers}, {"topology": p2pser.topology("ring", peers)}):
+            with pytest.raises(p2pser.Error, match=rf"'ring' has {peers} peers, and data is that of 3: give"):
+                call(**ring, data=data)  # type: ignore[operator]
+
+
 def test_one_of_several_may_be_given_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pser.experiments.compare.compare", lambda plan, jobs: plan)
     monkeypatch.setattr("p2pser.experiments.crossval.crossval", lambda setup, jobs: setup)
