@@ -74,9 +74,9 @@ def test_a_peer_without_clips_has_no_loss(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     for lines in (TextLines(CONFIG, 3), JsonLines(CONFIG, 3)):
         with lines:
-            lines.hear({**record(39), "loss": None, "links": {}})
+            lines.hear({**record(39), "loss": None, "links": {"1": "alive"}})
     text, structured = capsys.readouterr().err.splitlines()
-    assert text == "peer 3, round 40 of 40: 0 of 0 neighbours alive"
+    assert text == "peer 3, round 40 of 40: 1 of 1 neighbour alive"
     assert json.loads(structured)["loss"] is None
 
 
