@@ -207,8 +207,9 @@ def federate(*, peers: int, settings: Settings | None = None, features: ArrayLik
     from p2pser.config import configured
     from p2pser.features.arrays import from_arrays
     from p2pser.features.federation import federate as federate_corpus
+    from p2pser.models.start import begun
 
-    config = configured(settings)
+    config = begun(configured(settings))
     if features is not None:
         return from_arrays(features, labels, speakers, peers=peers, test=test, owners=owners, genders=genders, hub=hub,
                            label_order=config.corpus.labels, normalise=config.features.normalise,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import furnish
 
 import p2pser
 
@@ -204,3 +205,9 @@ def test_labels_and_speakers_of_arrays_are_read_as_those_of_manifests() -> None:
     assert data.labels == ("happiness", "anger")
     assert set(data.corpus.speakers) == {"s5", "s6", "S5", "s7"}
     assert any("'S5', 's5' count as 2; if they are one person, give one name" in note for note in data.notes)
+
+
+def test_data_that_leave_the_scaling_open_are_scaled_as_the_model_to_start_from(tmp_path: Path) -> None:
+    start = {"peer.start": str(furnish(tmp_path) / "model")}
+    assert p2pser.federate(peers=2, **arrays()).normalise == "speaker"
+    assert p2pser.federate(peers=2, settings=start, **arrays()).normalise == "global"

@@ -85,7 +85,7 @@ def check(function: Callable[..., Any], given: Mapping[str, Any], **limits: tupl
             try:
                 os.lstat(value)
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                pass  # whoever opens it says so
+                pass  # the function that opens it says so
             except (OSError, ValueError) as error:  # too long a name, a character 0
                 raise ConfigError(f"{function.__qualname__}: {name} is {in_one_line(repr(value), 80)}, which cannot be "
                                   f"a path here ({getattr(error, 'strerror', None) or error}): give another") from None
