@@ -230,7 +230,8 @@ def _unreadable(source: Source) -> str | None:
     try:
         if isinstance(source, Path) and not stat.S_ISREG(mode := source.stat().st_mode):
             # Before it is opened: a pipe would wait for its writer.
-            return "it is a folder" if stat.S_ISDIR(mode) else \
+            unread = "" if os.access(source, os.R_OK | os.X_OK) else " that cannot be read"
+            return f"it is a folder{unread}" if stat.S_ISDIR(mode) else \
                 "it is no file, but a pipe or a device (p2pser predict MODEL - reads standard input)"
         with _binary(source) as file:
             head = file.read(512)

@@ -65,7 +65,9 @@ def files(paths: Paths) -> list[Path]:
         raise CorpusError("the name of a recording is empty; give files, folders or lists of recordings")
     for path in map(Path, several):
         if os.path.isdir(path):  # unlike Path.is_dir, false for every name that no file can have
-            result += recordings(path)
+            unread: list[tuple[Path, str]] = []
+            result += recordings(path, unread)
+            result += [folder for folder, _ in unread]  # as the left-out clips of a manifest
         elif path.suffix.lower() in MANIFESTS:
             listed = read_manifest(path, labelled=False)
             # Left-out clips too: the caller reads them and reports the reason.

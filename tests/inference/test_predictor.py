@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -227,6 +228,24 @@ def test_cli_predict(model: Path, tmp_path: Path) -> None:
     assert plain.exit_code == 0
     assert plain.stdout.startswith(f"{good}  not sure: no speech: pure tones, as of a signal  (anger ")
     assert (document["predictions"][0]["answer"], document["predictions"][0]["sure"]) == ("not sure", False)
+
+
+def test_a_folder_that_cannot_be_read_costs_only_its_own_recordings(model: Path, tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    good, locked, listed = tone(tmp_path / "a.wav", 900.0), tmp_path / "locked", os.scandir
+    locked.mkdir()
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked)
+    done = CliRunner().invoke(predict, [str(model), str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stdout.startswith(f"{good}  ")
+    assert f"{locked}: it is a folder that cannot be read" in done.stderr
 
 
 def test_sets_and_what_is_unlike_the_training(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
