@@ -9,7 +9,7 @@ from typing import Any
 
 def are_distinct(labels: Sequence[str]) -> bool:
     """Whether labels are names, which differ by more than case and blanks at their ends."""
-    names = {unicodedata.normalize("NFC", label).strip().casefold() for label in labels}
+    names = {unicodedata.normalize("NFC", label).strip().lower() for label in labels}  # as emotions.canonical
     return len(names) == len(labels) and "" not in names
 
 
