@@ -203,17 +203,10 @@ def open_files() -> dict[object, str]:
         with contextlib.suppress(OSError):  # the listing's own descriptor is gone by now
             target = os.readlink(f"{folder}/{entry}")
         if target.startswith("socket:"):
-            found[target] = f"socket: descriptor {entry}, {target}{_address(int(entry))}"
+            found[target] = f"socket: descriptor {entry}, {target}"
         elif target.startswith("/") and not target.startswith(NO_LEAKS):
             found[(entry, target)] = f"file: descriptor {entry}, {target}"
     return found
-
-
-def _address(descriptor: int) -> str:
-    for connection in psutil.Process().net_connections(kind="inet"):
-        if connection.fd == descriptor:
-            return f", {connection.status} at {':'.join(map(str, connection.laddr))}"
-    return ""
 
 
 def _left(before: dict[object, str], look: Callable[[], dict[object, str]]) -> list[str]:
@@ -237,7 +230,10 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = [description for seen, look in zip(before, looks) for description in _left(seen, look)]
     if left:
-        pytest.fail(f"{request.node.name} left behind: {'; '.join(left)}", pytrace=False)
+        connections = [f"descriptor {each.fd}: {each.status} at {':'.join(map(str, each.laddr))}"
+                       for each in psutil.Process().net_connections(kind="inet")]
+        pytest.fail(f"{request.node.name} left behind: {'; '.join(left)}; this process's connections: {connections}",
+                    pytrace=False)
 
 
 @pytest.fixture

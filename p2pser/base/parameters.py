@@ -44,7 +44,8 @@ def described(cls: type) -> list[Parameter]:
                       about.get(field.name, "")) for field in fields(cls) if not field.metadata.get("internal")]
 
 
-def texts_below(cls: type) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def texts_below(cls: type) -> Mapping[str, str]:
     """Return name -> text below it, on one line, for the annotated names of a class; {} if there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))

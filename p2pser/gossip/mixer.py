@@ -205,8 +205,11 @@ def add_late(rows: Tensor, late: Sequence[Late], peers: Sequence[int]) -> Tensor
 
 def add_flow_(row: Tensor, own: Tensor, value: Tensor, weight: float) -> None:
     """Add weight (value - own), of two rows (D,), to a row (D,) in place and in its dtype, without a further row."""
+    if row.numel() <= BLOCK:
+        row.add_(value.to(row.dtype) - own.to(row.dtype), alpha=weight)
+        return
     for part, its_own, its_value in zip(*(torch.split(each, BLOCK) for each in (row, own, value))):
-        part.add_(its_value.to(row.dtype) - its_own.to(row.dtype), alpha=weight)
+        add_flow_(part, its_own, its_value, weight)
 
 
 def distance(row: Tensor, own: Tensor) -> float:

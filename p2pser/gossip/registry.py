@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
 from p2pser.base.errors import ConfigError
-from p2pser.base.parameters import described, typed
+from p2pser.base.parameters import described, parameter_types, typed
 from p2pser.base.registries import ALGORITHMS, COMPRESSORS, FAMILIES
 from p2pser.config import Config
 from p2pser.gossip import requirements
@@ -33,14 +33,15 @@ def create(name: str, parameters: Mapping[str, Any], config: Config, topology: T
     >>> create("multi-step", {"exchanges": 3}, Config(), load("ring")).slots
     3
     """
-    kind: type[Algorithm] = ALGORITHMS[name]
-    types = get_type_hints(kind)
+    kind: Any = ALGORITHMS[name]
+    types = parameter_types(kind)
     own = {field.name: types[field.name] for field in fields(kind) if not field.metadata.get("internal")}
     further = _compressor_types(kind, parameters)
     given = typed(parameters, further | own, "gossip.parameters", name)
     if further:
         given["compression"] = tuple((key, given.pop(key)) for key in sorted(given.keys() - own.keys()))
-    return kind(context=Context(name, config, topology), **given)
+    algorithm: Algorithm = kind(context=Context(name, config, topology), **given)
+    return algorithm
 
 
 def hyper_parameters(kind: type[Algorithm]) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def _compressor_types(kind: type[Algorithm], parameters: Mapping[str, Any]) -> d
     if default is None or not isinstance(name, str):
         return {}
     form = COMPRESSORS[name]
-    types = get_type_hints(form)
+    types = parameter_types(form)
     return {field.name: types[field.name] for field in settings_of(form)}
 
 

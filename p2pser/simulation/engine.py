@@ -41,7 +41,6 @@ from p2pser.run.session import Agreements, Driver, End, Hooks, Session
 from p2pser.run.setup import RollCall, counts_for, weighs
 from p2pser.simulation.churn import leave_and_return
 from p2pser.simulation.events import DEAD_AFTER, EventDriver
-from p2pser.simulation.exchange_graph import DENSE_UP_TO
 from p2pser.simulation.meeting import meet
 from p2pser.simulation.memory import require
 from p2pser.simulation.mixer import SimulatedMixer
@@ -265,7 +264,7 @@ class _Simulator(Hooks):
         """Whether the outcome of agreements is computed from the rows alone, in place of many messages."""
         scenario, mixer = self.scenario, self.mixer
         usual = not (mixer.exact or scenario.dead or scenario.faults or scenario.churn or scenario.hostile)
-        return usual and mixer.parts is None and mixer.size > DENSE_UP_TO and nx.is_connected(self.topology.graph)
+        return usual and mixer.parts is None and nx.is_connected(self.topology.graph)
 
     @cached_property
     def _foresight(self) -> Foresight:
@@ -279,7 +278,7 @@ class _Simulator(Hooks):
         sent, messages = self._foresight.flood()
         self.mixer.bytes_sent += sent
         self.mixer.messages_sent += messages
-        self._play(round, int((messages / self.mixer.degrees).max()), int(sent.sum() / messages.sum()))
+        self._play(round, max(messages // np.maximum(1, self.mixer.degrees)), int(sent.sum() / max(1, messages.sum())))
         return dict.fromkeys(mixer.peers, frozenset())
 
     def _statistics(self, mixer: Mixer, sums: Tensor, round: int, topology: Topology, *, slem: float, **how: Any
@@ -395,6 +394,6 @@ class _Simulator(Hooks):
 def _added(living: Iterable[int]) -> Callable[..., Mapping[int, Whole | None]]:
     """Return an agreement that adds up the living peers' sums over held-out clips without messages.
 
-    It is exact, as the messages' result is. It is used where peers have died, or there are many.
+    It is exact, as the messages' result is. It is used where peers have died, or nothing goes wrong.
     """
     return lambda mixer, rows, *at, **how: dict.fromkeys(rows, np.sum([rows[i] for i in living], axis=0))

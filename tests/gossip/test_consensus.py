@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pser.base.errors import RemoteProtocolError
-from p2pser.gossip.agreement.consensus import _Framed, chebyshev, consensus, living_slem, relative_norm
+from p2pser.gossip.agreement.consensus import _Framed, _Reader, chebyshev, consensus, living_slem, relative_norm
 from p2pser.gossip.agreement.flood import edges_of
 from p2pser.gossip.agreement.stopping import Agreement, Reach, Trailer, decode_trailer, encode_trailer, most_bytes
 from p2pser.gossip.mixer import BLOCK, Step
 from p2pser.graph.spec import Topology
 from p2pser.simulation.mixer import SimulatedMixer
+from p2pser.wire.codec import Received
 
 
 def topology(graph: nx.Graph) -> Topology:
@@ -234,8 +235,11 @@ def test_a_trailer_that_covers_us_with_less_than_our_own_difference_is_refused()
 
 def test_a_trailer_that_is_longer_than_any_is_refused_unread():
     graph = nx.cycle_graph(8)
-    with pytest.raises(RemoteProtocolError, match="too long"):
-        decode_trailer(memoryview(bytes(most_bytes(graph) + 1)), graph, 3, 1)
+    read = _Reader(torch.ones(1, 5), {0: 0}, graph, 3, {0: Agreement(0, Reach(graph), 1e-6)}, None, None,
+                   lambda exchange, edge, row: "")
+    longest = 5 * 8 + most_bytes(graph)
+    with pytest.raises(RemoteProtocolError, match=f"{longest + 1} bytes where at most {longest} are due"):
+        read((0, 1), Received(1, bytes(longest + 1)))
     every = Trailer(9, -1, tuple((k, 0.5, 255) for k in range(9)), frozenset(tuple(sorted(e)) for e in graph.edges))
     assert len(encode_trailer(every, 8)) <= most_bytes(graph)
 

@@ -197,11 +197,13 @@ def test_bytes_of_the_rounds_and_of_the_end_are_counted_apart(made_up):
     assert run.bytes_final.max() < 2 * (8 * size + 150) * run.final.exchanges + 1000
 
 
-@pytest.mark.parametrize("settings", [{}, {"gossip.weighting": "clips"}, {"gossip.max_consensus_exchanges": 9}])
-def test_a_large_run_ends_as_a_small_one_does(made_up, monkeypatch, settings):
-    setting = made_up(7, "global", **{"training.rounds": 2, **settings})
-    played = simulate(*setting)
-    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
+@pytest.mark.parametrize(("peers", "settings"), [
+    (7, {}), (7, {"gossip.weighting": "clips"}), (7, {"gossip.max_consensus_exchanges": 9}), (2, {})])
+def test_a_run_ends_without_messages_as_it_does_with_them(made_up, monkeypatch, peers, settings):
+    setting = made_up(peers, "global", **{"training.rounds": 2, **settings})
+    with monkeypatch.context() as patch:
+        patch.setattr("p2pser.simulation.engine._Simulator._foreseeable", False)
+        played = simulate(*setting)
     for name in ("statistics", "agree_on_cuts", "consensus"):
         monkeypatch.setattr(f"p2pser.simulation.engine.{name}", lambda *_, **__: pytest.fail("messages"))
     computed = simulate(*setting)
@@ -212,17 +214,14 @@ def test_a_large_run_ends_as_a_small_one_does(made_up, monkeypatch, settings):
     torch.testing.assert_close(computed.row, played.row, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("scenario", "exact", "peers"), [
-    (None, False, 6), (None, True, 7), (Scenario(dead={2: 1}), False, 7),
-    (Scenario(faults=Faults(delay=0.5)), False, 7)])
-def test_the_end_is_played_where_it_cannot_be_known(made_up, monkeypatch, scenario, exact, peers):
-    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
+@pytest.mark.parametrize(("scenario", "exact"), [
+    (None, True), (Scenario(dead={2: 1}), False), (Scenario(faults=Faults(delay=0.5)), False)])
+def test_the_end_is_played_where_it_cannot_be_known(made_up, monkeypatch, scenario, exact):
     monkeypatch.setattr("p2pser.simulation.engine.Foresight", lambda weights: pytest.fail("computed"))
-    assert simulate(*made_up(peers, **{"training.rounds": 2}), scenario, exact=exact).final.converged
+    assert simulate(*made_up(7, **{"training.rounds": 2}), scenario, exact=exact).final.converged
 
 
 def test_statistics_that_do_not_agree_are_told(made_up, monkeypatch):
-    monkeypatch.setattr("p2pser.simulation.engine.DENSE_UP_TO", 6)
     monkeypatch.setattr("p2pser.simulation.engine.MOST_EXCHANGES", 3)
     run = simulate(*made_up(9, "global", **{"training.rounds": 1}))
     assert any("did not agree on the statistics of features and targets in 3 exchanges" in note for note in run.notes)

@@ -283,7 +283,8 @@ class _Reader:
         self._y, self._at_row, self._graph, self._exchange = y, at_row, graph, exchange
         self._running, self._parts = running, parts
         self._limits = {i: plausible(magnitude(y[at_row[i]])) if largest is None else largest for i in running}
-        self._decoded: dict[int, Answer] = {}
+        self._longest_trailer = most_bytes(graph)
+        self._decoded: dict[int, tuple[Answer, float]] = {}
 
     def __call__(self, edge: Edge, message: Received) -> Answer | None:
         dst, src = edge
@@ -295,18 +296,20 @@ class _Reader:
         key = id(message.body)
         if key not in self._decoded:  # a peer sends the same bytes to all neighbours of equal width
             self._decoded[key] = self._decode(message, size)
-        row, trailer = self._decoded[key]
-        if not magnitude(row) <= self._limits[dst]:
+        (row, trailer), largest = self._decoded[key]
+        if not largest <= self._limits[dst]:
             raise message.refused(f"a row that is not plausible in exchange {self._exchange} of the consensus")
         if why := self._check(self._exchange, edge, row):
             raise message.refused(why)
         self._running[dst].check(trailer, src)
         return (row if parts is None else parts.fit(dst, src, own, row)), trailer
 
-    def _decode(self, message: Received, size: int) -> Answer:
-        view = memoryview(message.octets(_BYTES * size + most_bytes(self._graph)))
+    def _decode(self, message: Received, size: int) -> tuple[Answer, float]:
+        """Return the row of ``size`` numbers and the trailer of a message, and the row's magnitude."""
+        view = memoryview(message.octets(_BYTES * size + self._longest_trailer))
         if len(view) <= _BYTES * size:
             raise message.refused(f"{len(view)} bytes in exchange {self._exchange} of the consensus, too few for a row "
                                   f"of {size} and its trailer")
         row = _F8.decode(view[: _BYTES * size], size)
-        return row, decode_trailer(view[_BYTES * size :], self._graph, self._exchange, message.sender)
+        trailer = decode_trailer(view[_BYTES * size :], self._graph, self._exchange, message.sender)
+        return (row, trailer), magnitude(row)

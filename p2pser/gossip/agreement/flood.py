@@ -68,6 +68,8 @@ class Distances:
     def __init__(self, graph: nx.Graph) -> None:
         self._graph = graph
         self._known: dict[int, dict[int, int]] = {}
+        self.edges = int(graph.number_of_edges())
+        """The number of edges, which networkx counts anew each time."""
 
     def of(self, peer: int) -> Mapping[int, int]:
         """Return the distance of each peer from ``peer``."""
@@ -187,7 +189,7 @@ def read_message(message: Received, slot: int, distances: Distances, graph: nx.G
     Raises RemoteProtocolError for a message of another form, and for one that cannot be true at this slot.
     """
     source = message.sender
-    longest = 64 + len(graph) * (most + 32) + 32 * graph.number_of_edges() + LONGEST_LIST * labelled
+    longest = 64 + len(graph) * (most + 32) + 32 * distances.edges + LONGEST_LIST * labelled
     document = unpacked(message.octets(longest), "a flood's message", source)
     if not (isinstance(document, tuple) and len(document) == 3 + labelled and isinstance(document[0], bool)):
         raise message.refused("a flood's message of another form")
@@ -227,6 +229,8 @@ def _checked_pairs(pairs: object, graph: nx.Graph, source: int) -> Iterable[tupl
 
 def checked_cut(cut: object, graph: nx.Graph, source: int) -> set[tuple[int, int]]:
     """Return the cut edges of a neighbour's message; RemoteProtocolError where they are no edges of the graph."""
+    if cut == ():
+        return set()
     if not isinstance(cut, tuple) or len(cut) > graph.number_of_edges():
         raise RemoteProtocolError(f"peer {source} sent the cut edges in another form", source)
     edges = set()

@@ -68,7 +68,8 @@ def most_bytes(graph: nx.Graph) -> int:
 def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: int) -> Trailer:
     """Return the trailer of ``source``'s message of ``exchange``.
 
-    Raises RemoteProtocolError for one of another form, of another exchange or too long.
+    Raises RemoteProtocolError for one of another form, or of another exchange. Its length is for the caller to bound
+    (``most_bytes``).
     """
 
     def refuse(what: str) -> RemoteProtocolError:
@@ -76,8 +77,6 @@ def decode_trailer(buffer: memoryview, graph: nx.Graph, exchange: int, source: i
 
     peers = len(graph)
     width = (peers + 7) // 8
-    if len(buffer) > most_bytes(graph):
-        raise refuse("a trailer that is too long")
     document: Any = unpacked(buffer, f"a trailer of exchange {exchange} of the consensus", source)
     if not (
         isinstance(document, tuple)

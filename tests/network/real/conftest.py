@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def real(tones: Path, tmp_path: Path) -> Real:
 def make_real(tones: Path) -> Callable[[Path], Real]:
     """``make_real(folder)``: runs of real peers in a folder that several tests share."""
     return lambda folder: Real(tones, folder)
+
+
+@pytest.fixture(scope="module")
+def own_forkserver() -> Iterator[None]:
+    """Let the first run of a module start a forkserver, which imports what its settings need.
+
+    In a forkserver that was started for other settings each peer imports that for itself: transformers takes 5 s.
+    """
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture(name="furthest")

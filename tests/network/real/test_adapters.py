@@ -21,6 +21,8 @@ from p2pser.features.federation import federate
 from p2pser.graph.spec import load
 from p2pser.simulation.engine import simulate
 
+pytestmark = pytest.mark.usefixtures("own_forkserver")
+
 PEERS, ROUNDS = 4, 6
 SINGLE = ("training.local_steps=1", "training.momentum=0", "training.optimizer=sgd")
 

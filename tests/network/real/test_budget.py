@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from p2pser.graph.spec import load
 from p2pser.models.directory import read_card
+
+pytestmark = pytest.mark.usefixtures("own_forkserver")
 
 PEERS, ROUNDS = 4, 3
 SETTINGS = ("gossip.algorithm=secure-average", f"training.rounds={ROUNDS}", "privacy.draws=secret", "privacy.epsilon=4",

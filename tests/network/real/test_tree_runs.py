@@ -12,6 +12,8 @@ from p2pser.graph.spec import load
 
 pytest.importorskip("xgboost", reason="the extra trees is not installed")
 
+pytestmark = pytest.mark.usefixtures("own_forkserver")
+
 PEERS, ROUNDS, VICTIM = 4, 9, 2
 
 
