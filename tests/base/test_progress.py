@@ -45,3 +45,22 @@ def test_the_text_returns_to_the_first(monkeypatch: pytest.MonkeyPatch, capsys: 
         bar.advance()
     last = [line for line in capsys.readouterr().err.splitlines() if "2/4" in line][-1]
     assert "recordings" in last
+
+
+@pytest.mark.parametrize(("unit", "lines"), [
+    ("", ["p2pser: runs: 30 of 100", "p2pser: runs: 40 of 100, about 6 min 0 s left", "p2pser: runs: 100 of 100"]),
+    ("bytes", ["p2pser: runs: 30 B of 100 B", "p2pser: runs: 40 B of 100 B, about 6 min 0 s left",
+               "p2pser: runs: 100 B of 100 B"])])
+def test_without_a_terminal_a_line_tells_once_a_minute_how_far_it_is(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unit: str, lines: list[str]) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    now = [1000.0]
+    monkeypatch.setattr("p2pser.base.progress.time.monotonic", lambda: now[0])
+    with progress("runs", 100, unit=unit) as bar:  # type: ignore[arg-type]
+        for second, done in ((60, 30), (119, 39), (120, 40), (179, 99), (180, 100)):  # 30 were finished before
+            now[0] = 1000.0 + second
+            bar(done, "the latest")
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line for line in output.err.splitlines() if line.strip()] == lines
