@@ -48,12 +48,14 @@ _NAMES = {alias: name for name, words in _WORDS.items() for alias in words.split
 
 
 def canonical(label: str) -> str:
-    """Return the usual name of an emotion; an unknown label is only stripped and put in lower case.
+    """Return the usual name of an emotion; an unknown label is only put in lower case, on one line, without characters
+    that cannot be printed, which no neighbour would accept (``wire.labels``).
 
-    >>> canonical("Angry"), canonical("joy"), canonical("Irony ")
-    ('anger', 'happiness', 'irony')
+    >>> canonical("Angry"), canonical("joy"), canonical("Cold\\n irony ")
+    ('anger', 'happiness', 'cold irony')
     """
-    name = unicodedata.normalize("NFC", label).strip().lower()
+    letters = (letter if letter.isprintable() else " " for letter in unicodedata.normalize("NFC", label))
+    name = " ".join("".join(letters).split()).lower()
     return _NAMES.get(name.replace(" ", "_").replace("-", "_"), name)
 
 

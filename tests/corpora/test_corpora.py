@@ -271,7 +271,8 @@ def test_several_corpora_in_one_folder_are_not_mistaken_for_one(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("label", "name"),
     [("Angry", "anger"), (" sad ", "sadness"), ("ps", "surprise"), ("Irony", "irony"),
-     ("pleasant surprise", "surprise"), ("neutral", "neutral")],
+     ("pleasant surprise", "surprise"), ("neutral", "neutral"), ("Cold\n  irony\x1b", "cold irony"),
+     ("cold\u200birony", "cold irony")],
 )
 def test_usual_names_of_emotions(label: str, name: str) -> None:
     assert canonical(label) == name
