@@ -26,6 +26,8 @@ from p2pser.base.paths import existing
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STANDARD_OUTPUT = 1
+"""Its file descriptor."""
 PARTIAL = ".partial-"
 """Prefix of the name of an unfinished file or folder."""
 PRIVATE = 0o600
@@ -92,11 +94,24 @@ def new_file(path: Path, *, mode: int = 0o666, durable: bool = True, replace: bo
 def put(path: Path, content: bytes, *, mode: int = 0o666, durable: bool = True, pipe: bool = False) -> None:
     """Write a file whole or not at all, as ``new_file`` does. Raises OSError.
 
-    pipe : a pipe or device at ``path`` is written to, as a user expects of a table; otherwise a file replaces it.
+    pipe : as a user expects of a table, a pipe, a device or standard output at ``path`` is written to, and of a link
+        the file that it names; otherwise a file replaces what is there.
     """
+    if pipe and _is_standard_output(path):
+        with os.fdopen(os.dup(STANDARD_OUTPUT), "wb") as file:  # behind what was printed, also where it is a file
+            file.write(content)
+        return
     special = pipe and path.exists() and not path.is_file()
-    with path.open("wb") if special else new_file(path, mode=mode, durable=durable) as file:
+    place = Path(os.path.realpath(path)) if pipe else path
+    with path.open("wb") if special else new_file(place, mode=mode, durable=durable) as file:
         file.write(content)
+
+
+def _is_standard_output(path: Path) -> bool:
+    """Whether a path, such as /dev/stdout, names what standard output is now; as root one could replace the name."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(STANDARD_OUTPUT))
+    return False
 
 
 @contextlib.contextmanager
@@ -128,6 +143,9 @@ def require_place(path: Path, *, folder: bool) -> None:
     if path.exists() and path.is_dir() != folder:
         number = errno.ENOTDIR if folder else errno.EISDIR
         raise OSError(number, os.strerror(number), str(path))
+    if path.exists() and not folder and not path.is_file():
+        return  # a pipe or a device: opening it now could end its reader
+    path = Path(os.path.realpath(path))
     # A real write: the disk may be full, and permissions do not bind root.
     with tempfile.TemporaryFile(dir=existing(path if folder else path.parent)) as file:
         file.write(b"0")

@@ -17,7 +17,7 @@ from p2pser.cli.common import (
     which_corpus,
     workers_option,
 )
-from p2pser.cli.kinds import PICTURE, Source, Target
+from p2pser.cli.kinds import PICTURE, Source, Table, Target, spare
 from p2pser.cli.output import echo, note, print_json
 
 
@@ -36,7 +36,7 @@ from p2pser.cli.output import echo, note, print_json
 @click.option("--seed", type=click.IntRange(min=0),
               help="Seed of the synthetic corpus.  [default: that of the model's training]")
 @workers_option
-@click.option("--csv", "table", type=Target(folder=False), metavar="CSV",
+@click.option("--csv", "table", type=Table(), metavar="CSV",
               help="Write a row for each clip to a CSV file: path, speaker, gender, fold, target, prediction, "
                    "probabilities.")
 @click.option("--plot", "picture", type=PICTURE, metavar="PNG",
@@ -65,6 +65,7 @@ def evaluate(model: Path, corpus: str | None, data: Path | None, split: str | No
         raise click.UsageError("--all tests every fold, and --folds one fold: give one of them")
     if copy is not None and copy.exists():
         raise click.UsageError(f"{copy} exists already; remove it, or write the calibrated model elsewhere")
+    spare(table, [data])
     from p2pser.config import CorpusSettings
     from p2pser.config.problems import section
     from p2pser.corpora import combined as several

@@ -6,7 +6,8 @@ A wrong option is refused here, before the command reads or computes anything.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,27 @@ class Target(click.Path):
                 raise
             self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Table(Target):
+    """The file of a table: no recording, as the first one would be where the shell makes names of ``--csv *.wav``."""
+
+    def __init__(self) -> None:
+        super().__init__(folder=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a usage error where a recording has such a name, or nothing can be written there."""
+        from p2pser.corpora.files import EXTENSIONS
+
+        if Path(value).suffix.lower() in EXTENSIONS:
+            self.fail(f"{str(value)!r} is the name of a recording: let the table's name end in .csv", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def spare(table: Path | None, read: Iterable[Path | None]) -> None:
+    """Raise a usage error where a table would replace a file that the command reads, such as a manifest."""
+    if table is not None and any(path and os.path.realpath(path) == os.path.realpath(table) for path in read):
+        raise click.UsageError(f"--csv would replace {table}, which is read: give the table another name")
 
 
 PICTURE = Target(folder=False, endings=ENDINGS)

@@ -12,7 +12,7 @@ import click
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
 from p2pser.cli.common import encoder_option, json_option, renamed
-from p2pser.cli.kinds import LONGEST, PICTURE, Number, Source, Target
+from p2pser.cli.kinds import LONGEST, PICTURE, Number, Source, Table, spare
 from p2pser.cli.output import echo, note, print_json, shown
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Given: TypeAlias = "tuple[Path, Path | bytes]"
               help="Time from one window to the next, 0.1 or more [s].  [default: 1, or a shorter window]")
 @click.option("--silence", type=Number(max=0), metavar="DB",
               help="A window whose loudest 50 ms are below this level has no label [dBFS].  [default: -55]")
-@click.option("--csv", "table", type=Target(folder=False), metavar="CSV",
+@click.option("--csv", "table", type=Table(), metavar="CSV",
               help="Write a row for each recording, or window, to a CSV file.")
 @click.option("--plot", type=PICTURE, metavar="PNG",
               help="Draw the timeline of one recording (.png, .svg or .pdf).")
@@ -73,6 +73,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
     from p2pser.inference.recordings import files
     from p2pser.inference.words import transcripts, without_words
 
+    spare(table, recordings)
     predictor = load(model, encoder, coverage)
     remark = predictor.note(enrol is not None)
     if remark:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -196,3 +198,29 @@ def test_a_pipe_in_the_place_of_a_run_file_is_replaced_and_not_waited_for(tmp_pa
     os.mkfifo(tmp_path / "run.json")
     atomic.write_json(tmp_path / "run.json", {"incarnation": 1})
     assert atomic.read_json(tmp_path / "run.json", dict) == {"incarnation": 1}
+
+
+def test_a_table_goes_where_its_name_leads(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("table.csv")
+    atomic.put(tmp_path / "link", b"new", pipe=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "table.csv").read_bytes() == b"new"
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as received, os.fdopen(writer, "wb"):
+        atomic.require_place(Path(f"/dev/fd/{writer}"), folder=False)
+        atomic.put(Path(f"/dev/fd/{writer}"), b"rows", pipe=True)
+        assert received.read(4) == b"rows"
+
+
+def test_a_table_to_standard_output_follows_what_was_printed(tmp_path: Path) -> None:
+    name = tmp_path / "stdout"  # as /dev/stdout is, which root could replace
+    name.symlink_to("/proc/self/fd/1")
+    program = ("import sys; from pathlib import Path; from p2pser.base import atomic; name = Path(sys.argv[1]); "
+               "print('before', flush=True); atomic.require_place(name, folder=False); "
+               "atomic.put(name, b'rows\\n', pipe=True); print('after')")
+    with (tmp_path / "printed").open("wb") as printed:
+        subprocess.run([sys.executable, "-c", program, str(name)], stdout=printed, check=True)
+    assert (tmp_path / "printed").read_text() == "before\nrows\nafter\n"
+    assert listing(tmp_path) == ["printed", "stdout"]
+    assert name.is_symlink()

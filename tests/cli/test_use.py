@@ -18,6 +18,7 @@ from commands import Command, read_from
 
 from p2pser import models
 from p2pser.base.errors import ConfigError
+from p2pser.cli.evaluate import evaluate
 from p2pser.cli.listen import listen
 from p2pser.cli.predict import predict
 from p2pser.config import FeatureSettings, ModelSettings
@@ -111,6 +112,24 @@ def test_top_k_and_json(model: Path, talk: Path, tmp_path: Path) -> None:
     table = tmp_path / "clips.csv"
     assert run(model, talk, "--csv", table)[0] == 0
     assert [row["path"] for row in read(table)] == [str(talk)]
+
+
+def test_a_table_replaces_no_file_that_is_read(model: Path, talk: Path, tmp_path: Path) -> None:
+    first, second, manifest = tmp_path / "a.WAV", tmp_path / "b.wav", tmp_path / "clips.csv"
+    for clip in (first, second):
+        clip.write_bytes(talk.read_bytes())
+    manifest.write_text("path\na.WAV\n")
+    code, _, err = run(model, "--csv", first, second)  # --csv *.wav
+    assert code == 2
+    assert "a.WAV' is the name of a recording: let the table's name end in .csv" in err
+    code, _, err = run(model, manifest, "--csv", tmp_path / "." / "clips.csv")
+    assert code == 2
+    assert "clips.csv, which is read: give the table another name" in err
+    done = CliRunner().invoke(evaluate, [str(model), "--data", str(manifest), "--csv", str(manifest)])
+    assert done.exit_code == 2
+    assert "which is read" in done.stderr
+    assert first.read_bytes() == talk.read_bytes()
+    assert manifest.read_text() == "path\na.WAV\n"
 
 
 def test_an_unusable_recording_is_reported_and_the_others_are_answered(model: Path, talk: Path, tmp_path: Path) -> None:
