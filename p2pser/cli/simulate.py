@@ -97,7 +97,7 @@ def simulate(options: RunOptions, device: str | None, deaths: dict[int, int], at
     fitting(config, graph)
     scenario.living(graph)
     federation = federate(begun(config), graph.size, hub=graph.hub, progress=True)
-    bytes_ = memory.require(config, graph, size_of(config, federation))
+    bytes_ = memory.require(config, graph, size_of(config, federation, graph.size))
     if bytes_ >= memory.LARGE:
         note(f"{graph.size} peers take about {memory.in_words(bytes_)} of memory")
     click.get_current_context().with_resource(alone(folder))

@@ -139,7 +139,7 @@ def costs(config: Config, topology: Topology, clips: Sequence[int], clock: Clock
     def phases(name: str) -> Phases:
         return Phases.of([np.asarray(getattr(mark, name), dtype=np.float64) for mark in run.marks], rounds, period)
 
-    parameters = size_of(config, federation)
+    parameters = size_of(config, federation, topology.size)
     return Costs(config, topology, tuple(len(federation.train[i]) for i in range(topology.size)), parameters, played,
                  phases("now"), phases("sent"), phases("received"), phases("payload_sent").whole,
                  of_a_peer(config, topology, parameters),

@@ -313,11 +313,11 @@ class Cohort:
         return predictions
 
 
-def size_of(config: Config, federation: Federation) -> int:
-    """Return the number of parameters of the whole network of a run."""
+def size_of(config: Config, federation: Federation, peers: int) -> int:
+    """Return the number of parameters of the whole network of a run of so many peers."""
     shape = next(iter(federation.train.values())).features.shape[1:]
     outputs = models.outputs(config.training.task, len(federation.labels))
-    return nest(config.model, shape, outputs, config.seed, ())[1.0].schema.size
+    return nest(models.for_run(config, peers).model, shape, outputs, config.seed, ())[1.0].schema.size
 
 
 def together(examples: Sequence[Examples]) -> Examples:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from p2pser.base.registries import FAMILIES
 from p2pser.cli.main import cli
 from p2pser.cli.plan import plan
 
@@ -36,6 +37,14 @@ def test_each_site_is_told_bytes_hours_memory_and_what_a_curious_peer_can_solve_
     assert (document["exposure"]["solves_for"], document["each"][2]["solves_for"]) == (4, 4)
     assert planned("--rounds", "80")["total"]["hours"]["rounds"] == pytest.approx(
         2 * planned()["total"]["hours"]["rounds"], rel=0.1)
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"adapter"}))
+def test_every_family_is_planned(family: str) -> None:
+    settings = ("--peers", "5", "--rounds", "2", "--set", "training.local_steps=1", "--set", f"model.name={family}")
+    result = CliRunner().invoke(plan, [*settings, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["parameters"] > 0
 
 
 def test_the_private_mode_shows_no_row_and_sends_sums() -> None:

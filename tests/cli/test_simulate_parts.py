@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from p2pser.base.errors import ConfigError
+from p2pser.base.registries import FAMILIES
 from p2pser.cli.simulate import simulate
 from p2pser.experiments.demo import model_distance
 from p2pser.inference.predictor import load
@@ -35,6 +36,16 @@ def call(out: Path, tones: Path, *settings: str) -> CliRunner:
                "--rounds", "3", "--no-baselines", "--set", "model.hidden=[16]", "--set", "corpus.split=speakers:s0"]
     return CliRunner().invoke(simulate, [*options, *(part for one in settings for part in ("--set", one))],
                               catch_exceptions=False)
+
+
+@pytest.mark.parametrize("family", sorted({*FAMILIES} - {"adapter"}))
+def test_every_family_is_simulated(tmp_path: Path, tones: Path, family: str) -> None:
+    options = ["--topology", "ring", "--peers", "4", "--corpus", "folder", "--data", str(tones), "--out", str(tmp_path),
+               "--rounds", "2", "--no-baselines", "--set", "corpus.split=speakers:s0", "--set", f"model.name={family}",
+               "--set", "training.local_steps=2"]
+    result = CliRunner().invoke(simulate, options, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "run" / "simulation" / "model").labels == ("anger", "sadness")
 
 
 def test_each_width_has_a_model_that_predicts_and_a_figure(tmp_path: Path, tones: Path) -> None:
