@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from p2pser.base.errors import ConfigError, P2PSERError
-from p2pser.base.wording import extra
+from p2pser.base.wording import counted, extra
 from p2pser.cli.common import encoder_option, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source
 from p2pser.cli.output import echo, note, shown
@@ -116,8 +116,8 @@ def _close(delays: list[float], skipped: int) -> None:
     if not delays:
         raise P2PSERError("the stream is shorter than a tenth of a second, so it has no label: send a longer one")
     ordered = sorted(delays)
-    note(f"p2pser: {len(delays)} labels, delay {1000 * ordered[len(ordered) // 2]:.0f} ms (median), at most "
-         f"{1000 * ordered[-1]:.0f} ms; {skipped} windows skipped")
+    note(f"p2pser: {counted(len(delays), 'label')}, delay {1000 * ordered[len(ordered) // 2]:.0f} ms (median), at most "
+         f"{1000 * ordered[-1]:.0f} ms; {counted(skipped, 'window')} skipped")
 
 
 def _samples(block: bytes) -> NDArray[np.float32]:
@@ -134,16 +134,23 @@ Blocks: TypeAlias = "Iterator[tuple[NDArray[np.float32], float, bool]]"
 
 def _standard_input(rate: int) -> Blocks:
     """Yield the samples of standard input until it ends. A source that is too fast waits, so nothing is skipped."""
+    from p2pser.features.samples import refuse_header
+
     def read(put: Callable[[bytes], None]) -> None:
         # Not sys.stdin: a waiting thread would hold its lock while the interpreter ends.
         while block := os.read(0, 2 * round(BLOCK * rate)):
             put(block)
 
-    rest = b""  # half a sample
+    if sys.stdin is None:
+        raise click.UsageError("standard input, which --raw reads, is closed: pipe samples in")
+    rest, begun = b"", False  # half a sample
     for block, arrived, _ in _from_thread(read):
         rest += block
         whole = len(rest) // 2 * 2
         if whole:
+            if not begun:
+                refuse_header(rest)
+            begun = True
             yield _samples(rest[:whole]), arrived, False
         rest = rest[whole:]
 

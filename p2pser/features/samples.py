@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 HIGHEST_RATE = 1_000_000
 """The highest sampling rate [Hz]."""
 
+_HEADS = {b"RIFF": "WAV", b"RF64": "RF64", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF",
+          b"caff": "CAF", b".snd": "AU", b"\x1aE\xdf\xa3": "WebM"}
+"""How the files of some formats begin."""
+
 
 def scaled(samples: ArrayLike) -> NDArray[np.float32]:
     """Return samples as (n,) or (n, channels) float32 of full scale 1.
@@ -64,3 +68,13 @@ def checked_rate(rate: Any) -> float:
         raise CorpusError(f"a sampling rate of {rate!r}: give a number of samples a second from {LOWEST_RATE} to "
                           f"{HIGHEST_RATE}")
     return float(rate)
+
+
+def refuse_header(first: bytes) -> None:
+    """Raise CorpusError where the first block of a stream of PCM is the beginning of a file, whose header and coding
+    would be heard as samples.
+    """
+    for head, name in _HEADS.items():
+        if first.startswith(head):
+            raise CorpusError(f"the stream begins as a file of the format {name} does, and takes samples without a "
+                              "header: 16 bits each, little-endian, mono (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)")

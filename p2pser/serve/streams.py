@@ -8,6 +8,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from p2pser.base.errors import CorpusError
+from p2pser.features.samples import refuse_header
 from p2pser.inference.predictor import Predictor, most_probable
 from p2pser.inference.timeline import WINDOW, Segment, Stream
 from p2pser.serve.question import asked, number
@@ -67,10 +68,14 @@ class Streams:
             for segment in segments:
                 await socket.send_json(most_probable(segment.to_dict(), question.top_k))
 
+        begun = False
         while (block := await asyncio.wait_for(_block(socket), self._limits.idle)) != b"":
             if isinstance(block, str):
                 stream.say(block)
                 continue
+            if not begun:
+                refuse_header(block)
+            begun = True
             # One job of a stream at a time: a client that sends faster than is answered waits.
             samples = np.frombuffer(block, "<i2")
             await send(await self._workers.run(lambda _: stream.push(samples), admitted=True))  # noqa: B023

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from click import UsageError
 from click.testing import CliRunner
 from commands import Command, read_from
 
@@ -186,13 +187,24 @@ def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, 
             out, err = listener.communicate()
             return listener.returncode, out, err
 
-    code, out, _ = listened(pcm(tone(0.8)))
+    code, out, err = listened(pcm(tone(0.8)))
     assert code == 0
     assert len(out.splitlines()) == 1
+    assert "p2pser: 1 label, delay" in err
     code, _, err = listened(b"")
     assert code == 1
     assert "shorter than a tenth of a second" in err
     assert "Traceback" not in err
+
+
+def test_a_file_is_not_heard_as_samples(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Command("listen", str(model), "--raw", change=partial(read_from, talk)) as listener:
+        out, err = listener.communicate()
+    assert (listener.returncode, out) == (2, "")
+    assert "begins as a file of the format WAV does, and takes samples without a header" in err
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="standard input, which --raw reads, is closed"):
+        listen.main([str(model), "--raw"], standalone_mode=False)
 
 
 def test_a_microphone_without_its_library_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,8 @@ def test_a_window_is_answered_when_it_is_complete(client: TestClient, predictor:
     ("windw=3", b"", "there is no parameter 'windw'"), ("window=61", b"", "a window of a stream lasts 60 s at most"),
     ("window=1&hop=0.01", b"", "a hop of 0.01 s is too short here"),
     ("", b"abc", "a block of a stream is binary"), ("", bytes(65538), "a block of a stream is binary"),
+    ("", b"RIFF$\0\0\0WAVEfmt ", "the stream begins as a file of the format WAV does"),
+    ("", b"\x1aE\xdf\xa3\x9fB\x86\x81", "the stream begins as a file of the format WebM does"),
     ("", "so glad", "the model reads no words: give it samples only"),
     ("", "x" * 65537, "a block of a stream is binary")])
 def test_a_wrong_stream_gets_a_sentence(client: TestClient, query: str, block: bytes | str, sentence: str) -> None:
