@@ -86,7 +86,6 @@ def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: fl
         else:
             text = "(silence)" if segment.answer is None else shown(_text(segment.answer))
             echo(f"{segment.start:8.2f} {segment.end:8.2f}  {text}")
-        sys.stdout.flush()
         delays.append(time.monotonic() - arrived)
         if verbose:
             note(f"p2pser: {segment.end:.2f} s: answered after {1000 * delays[-1]:.0f} ms")

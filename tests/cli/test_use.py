@@ -197,6 +197,19 @@ def test_a_short_stream_has_one_answer_and_an_empty_one_is_refused(model: Path, 
     assert "Traceback" not in err
 
 
+def read_without_output(path: Path) -> None:
+    read_from(path)
+    sys.stdout = None  # type: ignore[assignment]  # as Python does where it is closed
+
+
+def test_listening_without_standard_output_ends_well(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "pcm").write_bytes(pcm(tone(0.8)))
+
+    with Command("listen", str(model), "--raw", change=partial(read_without_output, tmp_path / "pcm")) as listener:
+        _, err = listener.communicate()
+    assert listener.returncode == 0, err
+
+
 def test_a_file_is_not_heard_as_samples(model: Path, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Command("listen", str(model), "--raw", change=partial(read_from, talk)) as listener:
         out, err = listener.communicate()
