@@ -71,7 +71,7 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
     """
     from p2pser.inference.predictor import load, most_probable
     from p2pser.inference.recordings import files
-    from p2pser.inference.words import transcripts, without_words
+    from p2pser.inference.words import given_texts, unread, without_words
 
     spare(table, recordings)
     predictor = load(model, encoder, coverage)
@@ -89,7 +89,9 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
         raise click.UsageError("--text is the transcript of one whole recording: name one, without a timeline")
     if timed and (silent := without_words(predictor.card, windows=True)):
         note(f"p2pser: {silent}")
-    texts = transcripts(paths, recordings) if text is None else [text]
+    for sentence in unread(predictor.card, text):
+        note(f"p2pser: {sentence}")
+    texts = given_texts(text, paths, recordings)
     answers = _timelines(predictor, given, own, window, hop, silence, errors) if timed \
         else _whole(predictor, given, own, errors, together, texts)
     rows = []

@@ -34,7 +34,7 @@ from p2pser.features.normalisation import Statistics, known_by
 from p2pser.features.samples import checked_rate, scaled
 from p2pser.inference.answers import Answer, Prediction, Predictions, ranked
 from p2pser.inference.recordings import Recordings, sources
-from p2pser.inference.words import completed, transcripts
+from p2pser.inference.words import completed, given_texts, unread
 from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
@@ -129,14 +129,10 @@ class Predictor:
         self.warn(enrol is not None)
         own = None if enrol is None else self.enrol(enrol)
         given = sources(recordings)
-        sentences = (transcripts(given, recordings) if texts is None else
-                     [texts] if isinstance(texts, str) else list(texts))
-        if len(sentences) != len(given):
-            raise CorpusError(f"there are {len(sentences)} texts for {len(given)} recordings: give one for each, '' "
-                              "where it is not known")
+        sentences = given_texts(texts, given, recordings)
         asked = copy.copy(self)  # other threads may ask at the same time: its remarks are those of this call
         answers = Predictions(asked.each(given, own, errors, together=together, texts=sentences))
-        self.remarks = asked.remarks
+        self.remarks = (*asked.remarks, *unread(self.card, texts))
         for remark in asked.remarks:
             if remark.startswith(SHIFTED):
                 warnings.warn(remark, stacklevel=2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pser.base.errors import CorpusError
 from p2pser.features import clip_features
 from p2pser.features.kinds.words import plain
 from p2pser.inference.recordings import MANIFESTS
@@ -26,6 +27,27 @@ def transcripts(recordings: Sequence[Path | bytes], named: Any) -> list[str]:
     texts = {clip.path: clip.transcript for path in manifests
              for clip in read_manifest(path, labelled=False).clips}
     return [texts.get(each, "") if isinstance(each, Path) else "" for each in recordings]
+
+
+def given_texts(texts: str | Sequence[str] | None, recordings: Sequence[Path | bytes], named: Any) -> list[str]:
+    """Return what is said in each of these recordings by ``texts``, or, where it is None, by ``transcripts``.
+
+    Raises CorpusError where there are more or fewer texts than recordings.
+    """
+    if texts is None:
+        return transcripts(recordings, named)
+    each = [texts] if isinstance(texts, str) else list(texts)
+    if len(each) != len(recordings):
+        raise CorpusError(f"there are {len(each)} texts for {len(recordings)} recordings: give one for each, '' where "
+                          "it is not known")
+    return each
+
+
+def unread(card: Card, texts: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return a sentence where a caller gives what is said to a model that reads no words."""
+    given = [texts] if isinstance(texts, str) else texts or ()
+    useless = not card.reads_words and any(map(plain, given))
+    return ("the model reads no words: what is said does not count, only how",) if useless else ()
 
 
 def without_words(card: Card, text: str = "", *, windows: bool = False) -> str:

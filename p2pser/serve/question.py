@@ -15,7 +15,7 @@ from p2pser.features import decoding
 from p2pser.inference import timeline
 from p2pser.inference.predictor import LONGEST, Predictor, most_probable
 from p2pser.inference.windows import SHORTEST_HOP
-from p2pser.inference.words import without_words
+from p2pser.inference.words import unread, without_words
 from p2pser.serve.forms import Body
 from p2pser.serve.work import wanted
 
@@ -69,10 +69,12 @@ class Question:
         for answer in answers:
             answer.update({} if answer else results.pop(0))
         if body.several:
-            return {"note": predictor.note(), "remarks": list(predictor.remarks), "predictions": answers}
+            return {"note": predictor.note(), "remarks": [*predictor.remarks, *unread(predictor.card, body.texts)],
+                    "predictions": answers}
         if "error" in answers[0]:
             raise CorpusError(answers[0]["error"])
-        return {**answers[0], "note": _notes(predictor.note(), without_words(predictor.card, body.texts[0]))}
+        return {**answers[0], "note": _notes(predictor.note(), without_words(predictor.card, body.texts[0]),
+                                             *unread(predictor.card, body.texts))}
 
     def _windows(self, predictor: Predictor, body: Body, longest: float, left: threading.Event) -> dict[str, Any]:
         if body.several or body.texts[0].strip():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import save, tone, wav
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 import p2pser
 from p2pser.base.errors import CorpusError
+from p2pser.cli.predict import predict
 from p2pser.inference.predictor import Predictor
 from p2pser.serve import forms
 from p2pser.serve.app import app
@@ -50,6 +52,24 @@ def test_what_is_said_comes_beside_the_recording(client: TestClient, predictor: 
     windows = client.post("/predict?window=0.5", content=recording).json()
     assert windows["note"].startswith("the model reads words too, and a timeline's windows have none: it goes by the")
     assert client.get("/model").json()["words"] is True
+
+
+def test_a_model_without_words_says_that_a_text_does_not_count(tmp_path: Path) -> None:
+    predictor, recording = p2pser.load(save(tmp_path / "model")), wav(tone())
+    said = "the model reads no words: what is said does not count, only how"
+    with TestClient(app(predictor, Limits()), base_url=URL) as client:
+        one = client.post("/predict", files={"file": recording}, data={"text": "so glad"}).json()
+        assert one["note"].endswith(said)
+        two = client.post("/predict", files=[("file", recording)] * 2, data={"text": ["", "so glad"]}).json()
+        assert said in two["remarks"]
+        assert said not in client.post("/predict", files={"file": recording}).text
+    predictor.predict(recording, texts="so glad")
+    assert said in predictor.remarks
+    predictor.predict(recording, texts=[""])
+    assert said not in predictor.remarks
+    (tmp_path / "clip.wav").write_bytes(recording)
+    shown = CliRunner().invoke(predict, [str(tmp_path / "model"), str(tmp_path / "clip.wav"), "--text", "so glad"])
+    assert f"p2pser: {said}\n" in shown.stderr
 
 
 def test_several_recordings_are_answered_together(client: TestClient, predictor: Predictor) -> None:
