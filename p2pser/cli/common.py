@@ -12,10 +12,13 @@ import click
 
 from p2pser.base.wording import listed
 from p2pser.cli.kinds import Source, Target
+from p2pser.cli.output import note
 
 if TYPE_CHECKING:
     from p2pser.config import Config
+    from p2pser.features.normalisation import Statistics
     from p2pser.graph.spec import Topology
+    from p2pser.inference.predictor import Predictor
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -311,3 +314,13 @@ def which_corpus(corpus: str | None, data: Path | None) -> tuple[str | None, Pat
     if not any(paths):
         return names, data
     return names, paths if len(paths) > 1 else paths[0]
+
+
+def enrolled(predictor: Predictor, recordings: Path | None, errors: list[tuple[Path, str]]) -> Statistics | None:
+    """Return the statistics of the speaker of --enrol; what cannot be used is added to ``errors``."""
+    if recordings is None:
+        return None
+    own = predictor.enrol(recordings, errors)
+    if own is None:
+        note("p2pser: the model uses no speaker's own statistics: --enrol has no effect")
+    return own

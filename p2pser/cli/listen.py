@@ -16,7 +16,7 @@ import click
 
 from p2pser.base.errors import ConfigError, P2PSERError
 from p2pser.base.wording import counted, extra
-from p2pser.cli.common import encoder_option, renamed
+from p2pser.cli.common import encoder_option, enrolled, renamed
 from p2pser.cli.kinds import LONGEST, Number, Source
 from p2pser.cli.output import echo, note, shown
 
@@ -70,7 +70,10 @@ def listen(model: Path, raw: bool, rate: int, microphone: str | None, window: fl
     from p2pser.inference.windows import Window
 
     predictor = load(model, encoder)
-    own = None if enrol is None else predictor.enrol(enrol)
+    wrong: list[tuple[Path, str]] = []
+    own = enrolled(predictor, enrol, wrong)
+    for path, reason in wrong:
+        note(shown(f"p2pser: {path}: {reason}"))
     if remark := predictor.note(own is not None):
         note(shown(f"p2pser: {remark}"))
     stream = Stream(predictor, rate, window=window, hop=hop, silence=silence, own=own, adapt=adapt)

@@ -11,7 +11,7 @@ import click
 
 from p2pser.base.errors import CorpusError
 from p2pser.base.progress import progress
-from p2pser.cli.common import encoder_option, json_option, renamed
+from p2pser.cli.common import encoder_option, enrolled, json_option, renamed
 from p2pser.cli.kinds import LONGEST, PICTURE, Number, Source, Table, spare
 from p2pser.cli.output import echo, note, print_json, shown
 
@@ -78,10 +78,10 @@ def predict(model: Path, recordings: tuple[Path, ...], enrol: Path | None, toget
     remark = predictor.note(enrol is not None)
     if remark:
         note(shown(f"p2pser: {remark}"))
-    own = None if enrol is None else predictor.enrol(enrol)
+    errors: list[tuple[Path, str]] = []
+    own = enrolled(predictor, enrol, errors)
     paths = files(recordings)
     given = _given(paths)
-    errors: list[tuple[Path, str]] = []
     timed = not (window is None and hop is None and plot is None and silence is None)
     if plot is not None and len(paths) != 1:
         raise click.UsageError(f"--plot draws the timeline of one recording, and {len(paths)} are named: name one")

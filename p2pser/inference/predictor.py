@@ -39,7 +39,7 @@ from p2pser.models import directory, onnx_network
 from p2pser.models.directory import Card
 from p2pser.models.heard import nearest
 from p2pser.models.onnx_network import OnnxNetwork
-from p2pser.models.sets import LEVELS, USUAL, Sets, members, most
+from p2pser.models.sets import LEVELS, USUAL, Sets, members, why_unsure
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -130,7 +130,7 @@ class Predictor:
         own = None if enrol is None else self.enrol(enrol)
         given = sources(recordings)
         sentences = given_texts(texts, given, recordings)
-        asked = copy.copy(self)  # other threads may ask at the same time: its remarks are those of this call
+        asked = copy.copy(self)  # other threads may ask too: its remarks are those of this call
         answers = Predictions(asked.each(given, own, errors, together=together, texts=sentences))
         self.remarks = (*asked.remarks, *unread(self.card, texts))
         for remark in asked.remarks:
@@ -247,20 +247,26 @@ class Predictor:
         signal = seeding.generator(0, "warming up").standard_normal(size).astype(np.float32) * 0.1
         self.answers(self.features(signal, "warming up")[None])
 
-    def enrol(self, recordings: Recordings) -> Statistics | None:
+    def enrol(self, recordings: Recordings, errors: list[tuple[Path, str]] | None = None) -> Statistics | None:
         """Return a speaker's statistics from their recordings; None where the model does not use any.
 
-        Raises CorpusError where a recording cannot be used.
+        errors : as in ``predict``. CorpusError is raised all the same where no recording is left.
         """
+        check(Predictor.enrol, locals())
         if self.card.normalise != "speaker":
             return None
-        known = []
+        known, reason = [], ""
         for number, recording in enumerate(sources(recordings), 1):
             try:
                 known.append(self.features(audio.read(recording, self.card.features.sample_rate)))
             except CorpusError as error:
-                raise CorpusError(str(error) if isinstance(recording, Path) else
-                                  f"<recording {number}> to enrol: {error}") from None
+                path = recording if isinstance(recording, Path) else Path(f"<recording {number}>")
+                reason = f"{path} cannot be enrolled: {str(error).removeprefix(f'{path}: ')}"
+                if errors is None:
+                    raise CorpusError(reason) from None
+                errors.append((path, reason.removeprefix(f"{path} ")))
+        if not known:
+            raise CorpusError(f"no recording is left to enrol: {reason}")
         return known_by(np.stack(known), self.card.statistics)
 
     def answer(self, signal: NDArray[np.float32], own: Statistics | None = None, text: str = "") -> Answer:
@@ -301,7 +307,7 @@ class Predictor:
         apart = np.zeros(len(answers)) if sets.far is None or statistics is None else \
             unlike.distances(statistics.apply(features))
         return [replace(answer, emotions=tuple(name for name, _ in answer.top(int(row.sum()))), coverage=self.coverage,
-                        unsure=_why_unsure(int(row.sum()), len(row), self.coverage, float(distance), sets.far))
+                        unsure=why_unsure(int(row.sum()), len(row), self.coverage, float(distance), sets.far))
                 for answer, row, distance in zip(answers, inside, apart)]
 
     def temperatures(self, scaled: NDArray[np.float32], own: Statistics | None = None) -> NDArray[np.float64]:
@@ -356,13 +362,6 @@ def _finite(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         raise ModelError("the model's answers are no finite numbers: its parameters are damaged, or its training "
                          "diverged; copy the model again, or train anew")
     return outputs
-
-
-def _why_unsure(possible: int, classes: int, coverage: float, distance: float, far: float | None) -> str:
-    """Return why an answer is not to be relied on: of so many possible emotions, at this distance; "" where it is."""
-    if far is not None and distance > far:
-        return f"unlike the recordings of the training (distance {distance:.1f}, usual up to {far:.1f})"
-    return f"{possible} of {classes} emotions are possible at {100 * coverage:g} %" if possible > most(classes) else ""
 
 
 def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -109,3 +109,10 @@ def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[n
 def most(classes: int) -> int:
     """Return the largest number of emotions in a set for which the answer is not "not sure": half of all."""
     return max(1, classes // 2)
+
+
+def why_unsure(possible: int, classes: int, coverage: float, distance: float, far: float | None) -> str:
+    """Return why an answer is not to be relied on: of so many possible emotions, at this distance; "" where it is."""
+    if far is not None and distance > far:
+        return f"unlike the recordings of the training (distance {distance:.1f}, usual up to {far:.1f})"
+    return f"{possible} of {classes} emotions are possible at {100 * coverage:g} %" if possible > most(classes) else ""

@@ -163,10 +163,28 @@ def test_enrolment_changes_the_answers_of_a_speaker_model(speaker_model: Path, m
         assert own != predictor.predict(clip)[0].probabilities
     assert p2pser.load(model).enrol(others) is None
     assert predictor.predict(clip, enrol=[path.read_bytes() for path in others])[0].probabilities == own
-    with pytest.raises(CorpusError, match="<recording 2> to enrol: it is empty"):
+    with pytest.raises(CorpusError, match="<recording 2> cannot be enrolled: it is empty"):
         predictor.enrol([others[0].read_bytes(), b""])
-    with pytest.raises(CorpusError, match=r"^.*missing.wav: the file is missing$"):
-        predictor.enrol(tmp_path / "missing.wav")
+    missing = tmp_path / "missing.wav"
+    with pytest.raises(CorpusError, match=r"^.*missing.wav cannot be enrolled: the file is missing$"):
+        predictor.enrol(missing)
+    errors: list[tuple[Path, str]] = []
+    left = predictor.enrol([missing, *others], errors)
+    assert left is not None
+    assert left.heard == 4
+    assert errors == [(missing, "cannot be enrolled: the file is missing")]
+    with pytest.raises(CorpusError, match=r"^no recording is left to enrol: .*missing.wav cannot be enrolled: "):
+        predictor.enrol(missing, errors)
+
+
+def test_a_bad_recording_to_enrol_costs_only_itself(speaker_model: Path, model: Path, tmp_path: Path) -> None:
+    clip = tone(tmp_path / "own" / "a.wav", 900.0)
+    (tmp_path / "own" / "b.wav").write_bytes(b"")
+    shown = CliRunner().invoke(predict, [str(speaker_model), str(clip), "--enrol", str(tmp_path / "own")])
+    assert shown.exit_code == 2
+    assert shown.stdout.startswith(f"{clip}  ")
+    assert "b.wav: cannot be enrolled: it is empty" in shown.stderr
+    assert "--enrol has no effect" in CliRunner().invoke(predict, [str(model), str(clip), "--enrol", str(clip)]).stderr
 
 
 def end_with_the_threads_of_a_fork(model: Path) -> None:
