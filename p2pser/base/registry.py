@@ -71,9 +71,10 @@ class Registry(Generic[T]):
 
         def decorate(thing: T) -> T:
             source = module or _module_of(thing)
-            if name in self._registered and not _same_module(self._sources[name], source):
-                raise ConfigError(f"there are two {self.what}s named {name!r}, in {self._sources[name]} and in "
-                                  f"{source}: rename one of them")
+            other = self._sources.get(name) or self._builtin.get(name)
+            if other is not None and not _same_module(other, source):
+                raise ConfigError(f"there are two {self.what}s named {name!r}, in {other} and in {source}: rename one "
+                                  "of them")
             self._registered[name], self._sources[name] = thing, source
             return thing
         return decorate

@@ -178,10 +178,15 @@ def _receive(
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer each path of ``requests``, in order, until they end."""
-    for module in json.loads(requests.readline()):
-        importlib.import_module(module)
-    settings = FeatureSettings.model_validate_json(requests.readline())
+    """Answer each path of ``requests``, in order, until they end; none where this process lacks a kind of features that
+    the caller's code has registered since it was imported: the caller then computes the clips itself.
+    """
+    try:
+        for module in json.loads(requests.readline()):
+            importlib.import_module(module)
+        settings = FeatureSettings.model_validate_json(requests.readline())
+    except Exception:  # the code of another package may raise anything
+        return
     variant = requests.readline()
     copies = None if json.loads(variant) is None else Variant.from_json(variant)
     for line in requests:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pser.base.errors import ConfigError
+from p2pser.base.errors import ConfigError, raised_as
 from p2pser.base.parameters import parameter_types, typed
 from p2pser.base.registries import FEATURES
 from p2pser.config import FeatureSettings
@@ -92,7 +92,11 @@ class FeatureKind(ABC):
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of a clip's features: (D,), or (bands, frames) of a matrix."""
-        return (len(self.names()),)
+        with raised_as(ConfigError, f"the names of the feature kind {type(self).__name__} cannot be counted"):
+            count = len(self.names())
+        if count == 0:
+            raise ConfigError(f"the feature kind {type(self).__name__} has no names: name each value")
+        return (count,)
 
     def source(self) -> str | None:
         """Return what the features depend on besides the code and the settings, such as a library's version.

@@ -161,3 +161,9 @@ def test_modules_that_register_several_things_are_imported_for_the_names(tmp_pat
             "print(PARTS.names(), PARTS['nail'])")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['hook', 'nail'] 2"
+
+
+def test_a_built_in_name_is_taken_before_its_module_is_imported(lamps: Registry[type]) -> None:
+    with pytest.raises(ConfigError, match=r"two lamps named 'wall-light', in lamps_built_in\.wall_light and in"):
+        lamps.register("wall-light")(int)
+    assert lamps["wall-light"].watts == 12

@@ -157,6 +157,17 @@ def test_a_model_whose_feature_kind_is_not_installed_names_it() -> None:
     FEATURES.register("parts")(Parts)
 
 
+@pytest.mark.parametrize(("names", "message"), [
+    (None, r"the names of the feature kind Parts cannot be counted \(TypeError: "),
+    ([], "the feature kind Parts has no names"),
+])
+def test_a_kind_without_names_is_refused(names: list[str] | None, message: str, clips: list[Path],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Parts, "names", lambda self: names)
+    with pytest.raises(ConfigError, match=message):
+        extract(clips, FeatureSettings(kind="parts"))
+
+
 # -- values and keys ---------------------------------------------------------------------------------------------
 
 
@@ -255,4 +266,11 @@ def test_helper_processes_find_installed_packages(tmp_path: Path, clips: list[Pa
 def test_kinds_of_the_main_module_are_computed_in_its_process(tmp_path: Path, clips: list[Path]) -> None:
     kind = textwrap.dedent(KIND.format(decorator='@FEATURES.register("process")'))
     script = kind + textwrap.dedent(EXTRACT.format(load=""))
+    assert places(tmp_path, script, clips) == ({"here"}, {"0.6"})
+
+
+def test_a_kind_that_a_function_registers_is_computed_in_its_process(tmp_path: Path, clips: list[Path]) -> None:
+    decorated = KIND.format(decorator='@FEATURES.register("process")')
+    (tmp_path / "process_kind.py").write_text("def add():\n" + decorated)
+    script = textwrap.dedent(EXTRACT.format(load="import process_kind, numpy as np; process_kind.add()"))
     assert places(tmp_path, script, clips) == ({"here"}, {"0.6"})
