@@ -41,6 +41,10 @@ def export(model: Path, out: Path | None, light: Path | None, encoder: str | Non
     if out is None or light is not None:
         raise click.UsageError("the form of the model is missing or given twice: give --onnx OUT.onnx for other "
                                "programs, or --light NEW_DIR for p2pser without torch")
+    described = out.with_suffix(".json")
+    if described.exists() and not out.exists():  # another program's file
+        raise click.UsageError(f"{described}, which describes the input of {out}, exists already: give --onnx another "
+                               "name")
     network, card = directory.load(model, encoder)
     document = writing.export(network, card, out)
     if card.warning:
@@ -50,4 +54,4 @@ def export(model: Path, out: Path | None, light: Path | None, encoder: str | Non
     else:
         echo(f"{out}: {document['input']} {document['input_shape']} to {', '.join(document['outputs'])}")
         echo(f"input: {document['input_is']}")
-    note(f"written to {out} and {out.with_suffix('.json')}")
+    note(f"written to {out} and {described}")

@@ -19,8 +19,7 @@ from p2pser.base.errors import ModelError, P2PSERError
 from p2pser.base.wording import extra, size
 from p2pser.inference.hub_card import readme
 from p2pser.inference.predictor import load
-from p2pser.models.directory import CARD, WEIGHTS, Card
-from p2pser.models.onnx_network import NETWORK
+from p2pser.models.directory import CARD, NETWORK, WEIGHTS, Card
 
 FILES = (CARD, WEIGHTS, NETWORK)
 """The files of a model directory; no other is sent or fetched."""

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the directory's format; a reader refuses newer ones."""
 
-WEIGHTS, CARD = "model.safetensors", "card.json"
+WEIGHTS, CARD, NETWORK = "model.safetensors", "card.json", "network.onnx"
 
 SYNTHETIC_WARNING = ("trained on synthetic speech: for trying the system only; "
                      "its answers for real recordings mean nothing")
@@ -338,8 +338,7 @@ def load(path: Path | str, encoder: str | None = None) -> tuple[nn.Module, Card]
     stored = _read_weights(path / WEIGHTS)
     shapes = {name: tuple(value.shape) for name, value in stored.items()}
     if shapes != dict(schema.entries) or any(value.dtype != "float32" for value in stored.values()):
-        raise ModelError(f"{path / WEIGHTS} does not hold the parameters that {CARD} describes; "
-                         "copy the model again")
+        raise ModelError(f"{path / WEIGHTS} does not hold the parameters that {CARD} describes; copy the model again")
     if not all(bool(np.isfinite(value).all()) for value in stored.values()):
         raise ModelError(f"{path / WEIGHTS} holds parameters that are not finite; copy the model again, or train anew")
     with torch.no_grad():
@@ -360,8 +359,9 @@ def _require_size(card: Card, path: Path) -> None:
         needed = 4 * sum(parameter.numel() for parameter in sketch.parameters())
         there = (path / WEIGHTS).stat().st_size
     except OSError as error:
-        raise ModelError(f"cannot read the parameters {path / WEIGHTS}: {error.strerror}; "
-                         "copy the model again") from None
+        mend = ("it is for predictions only: use the model that it was exported from" if (path / NETWORK).is_file() else
+                "copy the model again")
+        raise ModelError(f"cannot read the parameters {path / WEIGHTS}: {error.strerror}; {mend}") from None
     except (ValueError, TypeError, IndexError, ArithmeticError, MemoryError, RuntimeError) as error:
         raise ModelError(f"{path / CARD} describes a model that cannot be built ({type(error).__name__}); copy the "
                          "model again") from None

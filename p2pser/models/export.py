@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import warnings
@@ -26,9 +27,8 @@ from p2pser.features import clip_features, filters, matrices
 from p2pser.features.normalisation import LIMIT
 from p2pser.features.unlike import FLATTENING
 from p2pser.models import directory, onnx_network
-from p2pser.models.directory import Card
+from p2pser.models.directory import NETWORK, Card
 from p2pser.models.inference import logits
-from p2pser.models.onnx_network import NETWORK
 
 OPSET = 18
 """Version of the ONNX operators."""
@@ -127,8 +127,7 @@ def export(network: nn.Module, card: Card, path: Path) -> dict[str, Any]:
     document = _described(card, given, shape, names)
     properties = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(whole, shape, path, given, names, properties)
+        put(path, _onnx(whole, shape, given, names, properties))
         text = json.dumps(document, ensure_ascii=False, indent=1)
         put(path.with_suffix(".json"), f"{text}\n".encode())
     except OSError as error:
@@ -154,8 +153,9 @@ def export_light(model: Path, out: Path) -> Card:
     try:
         with new_folder(out) as folder:
             shutil.copyfile(model / directory.CARD, folder / directory.CARD)
-            _write(network.eval(), card.shape, folder / NETWORK, "features", ["outputs"],
-                   {"p2pser": __version__, "described_in": directory.CARD})
+            (folder / NETWORK).write_bytes(_onnx(
+                network.eval(), card.shape, "features", ["outputs"],
+                {"p2pser": __version__, "described_in": directory.CARD}))
             _require_equal(network, folder, card)
     except OSError as error:
         raise ModelError(f"cannot write the model {out}: {error.strerror or error}") from None
@@ -179,22 +179,23 @@ def _require_onnx() -> None:
         raise ModelError(f"writing ONNX needs the extra onnx: {extra('onnx')}") from None
 
 
-def _write(network: nn.Module, shape: tuple[int, ...], path: Path, given: str, names: list[str],
-           properties: Mapping[str, str]) -> None:
-    """Write a network for clips of this shape, with these names of its input and outputs, and these properties."""
+def _onnx(network: nn.Module, shape: tuple[int, ...], given: str, names: list[str],
+          properties: Mapping[str, str]) -> bytes:
+    """Return a network for clips of this shape, with these names of its input and outputs, and these properties."""
     import onnx
 
+    file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (torch.zeros(2, *shape),), str(path), input_names=[given], output_names=names,
+        torch.onnx.export(network, (torch.zeros(2, *shape),), file, input_names=[given], output_names=names,
                           dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
                           dynamo=False)
-    written = onnx.load(str(path))
+    written = onnx.load_model_from_string(file.getvalue())
     for key, value in properties.items():
         written.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(written)
-    onnx.save(written, str(path))
+    return written.SerializeToString()
 
 
 def _described(card: Card, given: str, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from p2pser.base.errors import ModelError
 from p2pser.base.wording import extra
 from p2pser.models import onnx_operators
-from p2pser.models.directory import WEIGHTS, Card
-
-NETWORK = "network.onnx"
+from p2pser.models.directory import NETWORK, WEIGHTS, Card
 
 LARGEST = 1 << 31
 """The largest file of a network [bytes]: a message of protocol buffers is not larger."""

@@ -21,9 +21,8 @@ from p2pser.cli.pull import pull as pull_command
 from p2pser.cli.push import push as push_command
 from p2pser.inference.hub import pull, push
 from p2pser.inference.predictor import load
-from p2pser.models.directory import CARD, WEIGHTS
+from p2pser.models.directory import CARD, NETWORK, WEIGHTS
 from p2pser.models.export import export_light
-from p2pser.models.onnx_network import NETWORK
 
 # Of the library's own upload, whatever the version of its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")

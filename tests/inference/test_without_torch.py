@@ -33,9 +33,8 @@ from p2pser.features.normalisation import Statistics
 from p2pser.inference.predictor import load
 from p2pser.inference.timeline import timeline
 from p2pser.models import directory, onnx_operators
-from p2pser.models.directory import CARD, WEIGHTS, Card
+from p2pser.models.directory import CARD, NETWORK, WEIGHTS, Card
 from p2pser.models.export import export_light
-from p2pser.models.onnx_network import NETWORK
 from p2pser.models.origin import Origin
 from p2pser.models.rows import Schema
 
@@ -255,3 +254,10 @@ def test_export_writes_one_of_both(folder: Path, tmp_path: Path) -> None:
     again = CliRunner().invoke(command, [whole, "--light", new])
     assert "exists already" in str(again.exception)
     assert (folder / "torch-mfcc" / WEIGHTS).exists()
+    light = CliRunner().invoke(command, [new, "--onnx", str(tmp_path / "m.onnx")])
+    assert "it is for predictions only: use the model that it was exported from" in str(light.exception)
+    (tmp_path / "m.json").write_text("another program's")
+    other = CliRunner().invoke(command, [whole, "--onnx", str(tmp_path / "m.onnx")])
+    assert other.exit_code == 2
+    assert "m.onnx, exists already: give --onnx another name" in other.stderr
+    assert (tmp_path / "m.json").read_text() == "another program's"

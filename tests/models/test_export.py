@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,15 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         export(network, card, tmp_path / "file" / "m.onnx")
     with pytest.raises(ModelError, match="no training statistics"):
         export(network, dataclasses.replace(card, normalise="speaker", statistics=None), tmp_path / "m.onnx")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    network, card = made("mlp", VECTOR)
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ModelError, match="No space left on device"):
+        export(network, card, tmp_path / "m.onnx")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
