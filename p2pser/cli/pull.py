@@ -10,6 +10,7 @@ import click
 from p2pser.cli.common import encoder_option, json_option
 from p2pser.cli.kinds import Target
 from p2pser.cli.output import echo, note, print_json
+from p2pser.corpora.manifest import ARRAYS
 
 
 @click.command()
@@ -34,4 +35,6 @@ def pull(repo: str, out: Path, revision: str | None, encoder: str | None, as_jso
                     "labels": list(stored.card.labels)})
     else:
         echo(f"{stored.repo} {stored.commit}")
-    note(f"written to {out}; next: p2pser predict {quote(str(out))} RECORDING.wav")
+    own = stored.card.corpus.name == ARRAYS  # which no recording gives
+    note(f"written to {out}; next: " + (f"p2pser.load({str(out)!r}).answers(features) in Python" if own else
+                                        f"p2pser predict {quote(str(out))} RECORDING.wav"))

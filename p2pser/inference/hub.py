@@ -145,7 +145,7 @@ def _in_words(repo: str, revision: str | None) -> Iterator[None]:
     except errors.HFValidationError:
         raise ModelError(f"{repo!r} is not the name of a repository: write OWNER/NAME") from None
     except errors.RevisionNotFoundError:
-        raise ModelError(f"{repo} has no branch, tag or commit {revision}") from None
+        raise ModelError(f"{repo} has no branch, tag or commit {revision or 'main'}") from None
     except errors.GatedRepoError:
         raise ModelError(f"{repo} asks for its authors' consent: ask for it on its page, and log in (hf auth login, or "
                          "the variable HF_TOKEN)") from None

@@ -8,9 +8,10 @@ from typing import Any
 
 from p2pser.base.errors import ModelError, P2PSERError
 from p2pser.base.registries import CORPORA
-from p2pser.base.version import __version__
+from p2pser.base.wording import counted
 from p2pser.config.privacy import LAW
 from p2pser.corpora.adapter import About
+from p2pser.corpora.manifest import ARRAYS
 from p2pser.models.directory import Card
 
 TAGS = ["speech-emotion-recognition", "federated-learning", "gossip-learning", "p2pser"]
@@ -45,7 +46,7 @@ def _metadata(card: Card, repo: str, licence: str | None, results: Mapping[str, 
     known = _corpora(card)
     languages = sorted({code for about in known.values() if about is not None for code in about.languages})
     data = ModelCardData(language=languages or None, license=licence, library_name="p2pser", tags=TAGS,
-                         pipeline_tag="audio-classification", datasets=list(known), metrics=["recall"],
+                         pipeline_tag="audio-classification", datasets=list(known) or None, metrics=["recall"],
                          **_evaluated(repo, results))
     return str(data.to_yaml())
 
@@ -75,6 +76,8 @@ def require_results(results: Any) -> None:
 def _corpora(card: Card) -> dict[str, About | None]:
     """Return the corpora that a model was trained on by name, with what is known of each."""
     origin, known = card.corpus, {}
+    if origin.name == ARRAYS:
+        return {}
     for name in origin.train or tuple(origin.corpora) or (origin.name,):
         try:
             known[name] = CORPORA[name.partition(":")[0]].about
@@ -84,23 +87,29 @@ def _corpora(card: Card) -> dict[str, About | None]:
 
 
 def _body(card: Card, repo: str, results: Mapping[str, Any] | None, light: bool) -> Iterator[str]:
+    own = card.corpus.name == ARRAYS
     how = {key: card.training.get(key, "unknown") for key in ("peers", "algorithm", "topology", "rounds")}
     yield f"# {repo.rpartition('/')[2]}\n"
     yield (f"Speech emotion recognition: {', '.join(card.labels) or ', '.join(card.dimensions)}. "
-           f"A {card.model.name} on {card.features.kind}, trained by p2pser {__version__} peer to peer: "
-           f"{how['peers']} peers, {how['algorithm']} on {how['topology']}, {how['rounds']} rounds. "
-           "No recording left its owner.\n")
+           f"Model {card.model.name} on the features {'of its author' if own else card.features.kind}, trained with "
+           f"p2pser by gossip: {how['peers']} peers, {how['algorithm']} on {how['topology']}, {how['rounds']} rounds. "
+           "Such peers exchange parameters, not recordings.\n")
     if card.warning:
         yield f"**It was {card.warning}.**\n"
     yield "## Use\n"
-    yield f"```sh\np2pser pull {repo} model/\np2pser predict model/ clip.wav\n```\n"
+    pulled = f"p2pser pull {repo} model/"
+    if own:
+        yield (f"```sh\n{pulled}\n```\n\nIt takes features that its author computed, not recordings: in Python "
+               "`p2pser.load(\"model/\").answers(features)`.\n")
+    else:
+        yield f"```sh\n{pulled}\np2pser predict model/ clip.wav\n```\n"
     if light:
         yield "It also answers without torch: `pip install p2pser-predict`.\n"
     yield "## What it is worth\n"
     if results is not None:
         yield (f"UAR {results['uar']['folds']:.3f} on {results['corpus']} {results['version']} ({results['split']}, "
-               f"{results['clips']} clips of {results['speakers']} speakers).\n")
-    else:
+               f"{counted(results['clips'], 'clip')} of {counted(results['speakers'], 'speaker')}).\n")
+    elif not own:
         yield "It was not evaluated when it was written here: `p2pser evaluate model/ --data FOLDER`.\n"
     yield "\n".join(f"- {line}" for line in card.facts.lines()) + "\n"
     yield (f"Normalisation of features: {card.normalise}; "
@@ -108,6 +117,8 @@ def _body(card: Card, repo: str, results: Mapping[str, Any] | None, light: bool)
            "acted or labelled emotion in the training corpora, not a measurement of what a person feels; it is worse "
            f"for languages, ages and recording conditions that these lack. Not for work and education: {LAW}.\n")
     yield "## Trained on\n"
+    if own:
+        yield "- features of its author"
     for name, about in _corpora(card).items():
         yield f"- {name}" + ("" if about is None else f": {about.title} ({', '.join(about.languages)}); licence: "
                              f"{about.licence}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -16,6 +17,7 @@ pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 from huggingface_hub import close_session, constants
 from local_hub import TOKEN, LocalHub, Repo
 
+import p2pser
 from p2pser.base.errors import ConfigError, ModelError
 from p2pser.cli.pull import pull as pull_command
 from p2pser.cli.push import push as push_command
@@ -73,7 +75,7 @@ def test_a_model_goes_to_a_hub_and_back(hub: LocalHub, model: Path, tmp_path: Pa
     assert {key: told[key] for key in expected} == expected
     assert told["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.7654  # type: ignore[index]
     text = files["README.md"].decode()
-    assert "3 peers, dpsgd" in text
+    assert "trained with p2pser by gossip: 3 peers, dpsgd" in text
     assert "UAR 0.765 on tones 1 (loso, 24 clips of 3 speakers)" in text
     assert "European AI Act" in text
     done = CliRunner().invoke(pull_command, [NAME, str(tmp_path / "new")])
@@ -81,6 +83,26 @@ def test_a_model_goes_to_a_hub_and_back(hub: LocalHub, model: Path, tmp_path: Pa
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [CARD, WEIGHTS]
     assert (tmp_path / "new" / WEIGHTS).read_bytes() == (model / WEIGHTS).read_bytes()
     assert load(tmp_path / "new").labels == LABELS
+
+
+def test_an_empty_repository_has_no_main_branch(hub: LocalHub, tmp_path: Path) -> None:
+    hub.repos[NAME] = Repo()
+    with pytest.raises(ModelError, match=f"{NAME} has no branch, tag or commit main"):
+        pull(NAME, tmp_path / "new")
+
+
+def test_a_model_of_feature_arrays_says_how_it_is_used(hub: LocalHub, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(12, 3))
+    p2pser.Classifier(rounds=1, peers=2).fit(values, ["a", "b", "c"] * 4).save(tmp_path / "model")
+    stored = push(tmp_path / "model", NAME, results={**RESULTS, "clips": 1, "speakers": 1})
+    text = hub.repos[NAME].commits[stored.commit]["README.md"].decode()
+    assert "Model mlp on the features of its author" in text
+    assert '`p2pser.load("model/").answers(features)`' in text
+    assert "p2pser predict" not in text
+    assert "1 clip of 1 speaker)" in text
+    assert "datasets" not in metadata(text.encode())
+    done = CliRunner().invoke(pull_command, [NAME, str(tmp_path / "new")])
+    assert ".answers(features) in Python" in done.stderr
 
 
 def test_the_network_for_installations_without_torch_goes_too(hub: LocalHub, model: Path, tmp_path: Path) -> None:
