@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -184,18 +184,19 @@ def _onnx(network: nn.Module, shape: tuple[int, ...], given: str, names: list[st
     """Return a network for clips of this shape, with these names of its input and outputs, and these properties."""
     import onnx
 
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(network, (torch.zeros(2, *shape),), file, input_names=[given], output_names=names,
-                          dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
-                          dynamo=False)
-    written = onnx.load_model_from_string(file.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / NETWORK
+        with warnings.catch_warnings(), torch.no_grad():
+            # The other exporter takes minutes for recurrent networks, whose steps it unrolls.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(network, (torch.zeros(2, *shape),), str(file), input_names=[given], output_names=names,
+                              dynamic_axes={name: {0: "clips"} for name in (given, *names)}, opset_version=OPSET,
+                              dynamo=False)
+        written = onnx.load(str(file))
     for key, value in properties.items():
         written.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(written)
-    return written.SerializeToString()
+    return bytes(written.SerializeToString())
 
 
 def _described(card: Card, given: str, shape: tuple[int, ...], names: list[str]) -> dict[str, Any]:
