@@ -106,3 +106,14 @@ def test_forty_eight_schemes_can_differ():
                               for number in range(48)}
     pairs = ties.contrasts(scores)
     assert pairs["scheme 7", "scheme 6"].significant
+
+
+@pytest.mark.parametrize(("trials", "schemes", "told"), [
+    (5, 2, "5 trials of each scheme: too few to tell 1 difference"), (6, 2, ""), (6, 3, "tell 3 differences"),
+    (12, 48, "tell 1128 differences"), (18, 48, "")])
+def test_too_few_trials_for_any_difference_are_told(trials: int, schemes: int, told: str) -> None:
+    scores = {f"scheme {s}": {(0, seed): 0.01 * s + 0.001 * seed for seed in range(trials)} for s in range(schemes)}
+    both = ties.contrasts(scores)
+    once = [each for (ours, theirs), each in both.items() if ours < theirs]
+    assert (told in ties.too_few(once)) if told else ties.too_few(once) == ""
+    assert any(each.significant for each in once) == (not told)

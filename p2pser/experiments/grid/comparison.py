@@ -82,4 +82,6 @@ def compare_grid(grid: Grid, out: Path, *, processes: int | str | None = None, p
     notes = dict.fromkeys(note for results in by_place.values() for document in results.outer.values()
                           for note in document["notes"])
     missing = sum(grid_cells.missing(planned).values()) if interrupted else 0
-    return GridComparison(grid, planned, tables(by_place), missing, interrupted, list(notes))
+    found = GridComparison(grid, planned, tables(by_place), missing, interrupted, list(notes))
+    found.notes.extend(found.summary.notes())
+    return found

@@ -15,7 +15,7 @@ from p2pser.experiments.differences import mean_known
 from p2pser.experiments.grid.cells import Place
 from p2pser.experiments.grid.file import Grid
 from p2pser.experiments.grid.tables import Row, Tables
-from p2pser.experiments.grid.ties import Contrast, Scores, Standing, contrast, contrasts, standings
+from p2pser.experiments.grid.ties import Contrast, Scores, Standing, contrast, contrasts, standings, too_few
 
 COMPARED = {"gap_to_pooled": "pooled", "gap_to_pooled_steps": "pooled-steps", "gain_over_local": "local-only"}
 """The paired differences of a scheme, and the baseline of each."""
@@ -124,6 +124,12 @@ class Summary:
         """Return the corrected paired differences in UAR between all schemes of gossip of a place."""
         scores = self.scores(place)
         return contrasts({scheme: scores[scheme] for scheme in self.schemes(place)})
+
+    def notes(self) -> list[str]:
+        """Return a note for each place where no difference between schemes can be significant."""
+        found = {place: too_few([each for (ours, theirs), each in self.contrasts(place).items() if ours < theirs])
+                 for place in self.places}
+        return list(dict.fromkeys(note for note in found.values() if note))
 
     @cached_property
     def figures(self) -> list[SchemeFigures]:

@@ -9,7 +9,7 @@ difference that is barely significant is none.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations, product
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base import seeding
+from p2pser.base.wording import counted
 
 EXACT_UP_TO = 12
 """Pairs up to which all assignments of signs are tried."""
@@ -63,6 +64,20 @@ def sign_flips(differences: Sequence[float]) -> float:
     extra = len(values) > EXACT_UP_TO  # of drawn ones, the assignment that happened is one that could have been drawn
     sums = np.abs(signs @ values)
     return float(((sums >= abs(values.sum()) - 1e-12).sum() + extra) / (len(sums) + extra))
+
+
+def too_few(pairs: Collection[Contrast]) -> str:
+    """Return a note that no contrast can be significant, since the least p-value of so few pairs is too large; "" where
+    one can be.
+
+    pairs : each contrast once.
+    """
+    most = max((each.pairs for each in pairs), default=0)
+    least = 2.0 ** (1 - most) if most <= EXACT_UP_TO else 1 / (DRAWS + 1)
+    if not pairs or least * len(pairs) < LEVEL:
+        return ""
+    return (f"{counted(most, 'trial')} of each scheme: too few to tell {counted(len(pairs), 'difference')} between "
+            "schemes from noise after Holm's correction, whatever their size; add seeds, or compare fewer schemes")
 
 
 @lru_cache(maxsize=4)
