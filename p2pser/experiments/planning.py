@@ -63,7 +63,10 @@ def plan(
     """
     points = grid(tune) or (("",) if calibrate else ())
     schemes = schemes_of(config, topologies, algorithms, points, whole_names=whole_names)
-    if config.training.task == "dimensions" and not (dimensions and not tune):
+    for _, scheme in schemes.values():
+        scheme.require_same_clips()
+    tasks = {each.training.task for _, scheme in schemes.values() for each in (scheme.config, *scheme.choices.values())}
+    if "dimensions" in tasks and not (dimensions and not tune):
         raise ConfigError("training.task=dimensions learns no emotions, and these results are compared by their UAR: "
                           "take training.task=both" + ("" if dimensions else ", or p2pser crossval"))
     if not 1 <= seeds <= MOST_SEEDS:

@@ -39,6 +39,14 @@ class Scheme:
         choices = {point: config.with_settings([*settings, *point.split(";")]) if point else config for point in points}
         return cls(config.with_settings(settings) if settings else config, settings, choices, own_grid)
 
+    def require_same_clips(self) -> None:
+        """Raise ConfigError for a setting that decides on the clips of a run, or that each run has of its own."""
+        for setting in (*self.settings, *";".join(self.choices).split(";")):
+            name = setting.partition("=")[0]
+            if name in ("name", "seed") or name.startswith("corpus."):
+                raise ConfigError(f"{setting}: schemes are compared on the same clips and seeds, so name, seed and "
+                                  f"corpus are equal in all runs: give {name} for the whole comparison")
+
 
 def schemes_of(config: Config, topologies: Sequence[Topology], algorithms: Sequence[str],
                points: Sequence[str], *, whole_names: bool = False) -> dict[str, tuple[Topology, Scheme]]:

@@ -115,6 +115,12 @@ def test_a_comparison_takes_for_each_scheme_and_fold_what_its_inner_folds_say(co
     ({"algorithms": ["dfedavg:training.lr=0.1|0.2:training.momentum=0|0.9"]}, "more than one setting"),
     ({"algorithms": ["d-psgd"]}, "one gradient a round"), ({"algorithms": ["dfedvag"]}, "did you mean 'dfedavg'"),
     ({"algorithms": ["dfedavg", "dfedavg"]}, "named twice"),
+    ({"tune": "seed=1,2"}, "seed=1: .* equal in all runs"), ({"tune": "name=a,b"}, "name=a: .* equal in all runs"),
+    ({"tune": "training.lr=0.1,0.2;corpus.fold=0,1"}, "corpus.fold=0: .* equal in all runs"),
+    ({"algorithms": ["dfedavg", "dfedavg:corpus.labels=anger"]}, "corpus.labels=anger: .* equal in all runs"),
+    ({"algorithms": ["dfedavg:corpus.partition=iid|speaker"]}, "corpus.partition=iid: .* equal in all runs"),
+    ({"algorithms": ["dfedavg", "dfedavg:training.task=dimensions"]}, "compared by their UAR"),
+    ({"algorithms": ["dfedavg:training.task=both|dimensions"]}, "compared by their UAR"),
 ])
 def test_what_cannot_be_compared_is_said_before_anything_runs(
     config: Config, tmp_path: Path, arguments: dict[str, object], said: str
