@@ -167,7 +167,8 @@ class Report:
         overlap = "unknown" if self.speaker_overlap is None else str(self.speaker_overlap)
         lines = [
             f"{self.corpus} {self.version}".rstrip() + (" (synthetic)" if self.synthetic else "")
-            + f", {self.split}: {d['clips']} clips of {counted(d['speakers'], 'speaker')} in {counted(folds, 'fold')}"
+            + f", {self.split}: {counted(d['clips'], 'clip')} of {counted(d['speakers'], 'speaker')} in "
+            + counted(folds, "fold")
             + (f", {self.left_out} left out" if self.left_out else ""),
         ]
         if "uar" in d:
@@ -219,7 +220,7 @@ def _set_lines(sets: Mapping[str, Any]) -> Iterator[str]:
     """Yield the coverage of sets by the number of clips heard of a speaker."""
     for count, figures in sets.items():
         if len(sets) > 1:
-            yield f"with {count} clips of the speaker for the statistics:"
+            yield f"with {counted(int(count), 'clip')} of the speaker for the statistics:"
         yield from coverage_lines(figures)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2pser.base.frames import finite
-from p2pser.base.wording import span
+from p2pser.base.wording import counted, span
 from p2pser.corpora.emotions import DIMENSIONS
 from p2pser.evaluation import calibration, fairness, metrics
 from p2pser.evaluation.concordance import Ratings, ccc_bootstrap
@@ -135,7 +135,7 @@ def group_lines(figures: Mapping[str, Any]) -> list[str]:
         few = worst["clips"] < FEW_CLIPS
         says = "too few to judge by" if few else "95 % over clips"
         lines.append(f"worst speaker   {worst['speaker']}: UAR {worst['uar']:.3f}"
-                     f"{'' if few else span(worst['interval'])}, {worst['clips']} clips ({says})")
+                     f"{'' if few else span(worst['interval'])}, {counted(worst['clips'], 'clip')} ({says})")
     if measured is not None:
         after = measured["scaled"]
         then = ("   no temperature was fitted" if after is None else f"   after temperature scaling: ECE "

@@ -68,11 +68,11 @@ def _in_words(facts: Mapping[str, Any]) -> list[str]:
               for name, groups in facts["by"].items()]
     if (lowest := facts["lowest_speaker"]) is not None:
         few = f", too few to judge by (fewer than {FEW_CLIPS})" * (lowest["clips"] < FEW_CLIPS)
-        lines.append(f"lowest of a speaker   {lowest['uar']:.3f} ({lowest['clips']} clips{few})")
+        lines.append(f"lowest of a speaker   {lowest['uar']:.3f} ({counted(lowest['clips'], 'clip')}{few})")
     return lines
 
 
 def _group_in_words(facts: Mapping[str, Any]) -> str:
     few = f": too few for an interval (fewer than {FEW_SPEAKERS})" * (facts["speakers"] < FEW_SPEAKERS)
     return (f"{facts['uar']:.3f}{span(facts['interval'])} ({counted(facts['speakers'], 'speaker')}{few}, "
-            f"{facts['clips']} clips)")
+            f"{counted(facts['clips'], 'clip')})")

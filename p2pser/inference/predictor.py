@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from p2pser.base.arguments import check
 from p2pser.base.errors import ConfigError, CorpusError, ModelError, in_one_line
+from p2pser.base.wording import counted
 from p2pser.corpora.emotions import nearest_emotion
 from p2pser.features import audio, clip_features, conditions, unlike, voice
 from p2pser.features.ends import early
@@ -93,8 +94,8 @@ class Predictor:
         if strange is None:
             return ""
         known = self.card.heard[-1]
-        return (f": UAR {strange.uar:.2f}, instead of {known.uar:.2f} after {known.clips} clips, for speakers outside "
-                "its training")
+        return (f": UAR {strange.uar:.2f}, instead of {known.uar:.2f} after {counted(known.clips, 'clip')}, for "
+                "speakers outside its training")
 
     def predict(self, recordings: Recordings, enrol: Recordings | None = None,
                 errors: list[tuple[Path, str]] | None = None, *, together: bool = True,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import counted
 from p2pser.features import clip_features
 from p2pser.features.kinds.words import plain
 from p2pser.inference.recordings import MANIFESTS
@@ -38,8 +39,8 @@ def given_texts(texts: str | Sequence[str] | None, recordings: Sequence[Path | b
         return transcripts(recordings, named)
     each = [texts] if isinstance(texts, str) else list(texts)
     if len(each) != len(recordings):
-        raise CorpusError(f"there are {len(each)} texts for {len(recordings)} recordings: give one for each, '' where "
-                          "it is not known")
+        raise CorpusError(f"the call has {counted(len(each), 'text')} for {counted(len(recordings), 'recording')}: "
+                          "give one for each, '' where it is not known")
     return each
 
 

@@ -56,7 +56,7 @@ class Sets:
 
     def note(self) -> str:
         """Return a sentence on the validity of the levels."""
-        speakers = f"{counted(self.speakers, 'speaker')} ({self.clips} clips)"
+        speakers = f"{counted(self.speakers, 'speaker')} ({counted(self.clips, 'clip')})"
         if lost := [f"{100 * level:g} %" for level in LEVELS if not self.thresholds[level]]:
             return f"calibrated on {speakers}, too few to show {' and '.join(lost)}: these sets hold every emotion"
         few = f"; with fewer than {FEWEST} speakers they are unreliable" if self.speakers < FEWEST else ""
@@ -93,7 +93,8 @@ def sets_in_words(document: Mapping[str, Any]) -> str:
     """Return a line on the coverage of the calibration's clips; ``document`` is that of ``Sets.to_dict``."""
     levels = "   ".join(f"{100 * float(level):g} %: {share['covered']:.3f}{span(share['interval'])}"
                         for level, share in document["covered"].get("all", {}).items())
-    return f"sets of emotions that hold the right one, {document['heard']} clips heard   {levels}; {document['note']}"
+    heard = counted(document["heard"], "clip")
+    return f"sets of emotions that hold the right one, {heard} heard   {levels}; {document['note']}"
 
 
 def members(chances: ArrayLike, least: float | NDArray[np.float64]) -> NDArray[np.bool_]:

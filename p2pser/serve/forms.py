@@ -8,6 +8,7 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 
 from p2pser.base.errors import CorpusError
+from p2pser.base.wording import counted
 
 MOST = 200
 """Recordings of a form."""
@@ -52,8 +53,8 @@ def read(content_type: str, content: bytes) -> Body:
         raise CorpusError(f"the form has {len(recordings)} recordings, and {MOST} are answered at most: send the rest "
                           "in another form")
     if texts and len(texts) != len(recordings):
-        raise CorpusError(f"the form has {len(texts)} texts for {len(recordings)} recordings: give one for each, empty "
-                          "where it is not known")
+        raise CorpusError(f"the form has {counted(len(texts), 'text')} for {counted(len(recordings), 'recording')}: "
+                          "give one for each, empty where it is not known")
     return Body(recordings, texts or [""] * len(recordings))
 
 

@@ -142,3 +142,10 @@ def test_clips_unlike_the_training_are_unsure() -> None:
     unlike = np.arange(len(said.targets)) < 6
     assert coverage(said, least, unlike=unlike)["levels"]["0.9"]["unsure"] == pytest.approx(6 / len(said.targets))
     assert conformal.BEYOND < 0.01
+
+
+def test_numbers_of_clips_have_their_noun() -> None:
+    sets = Sets(dict.fromkeys(LEVELS, 0.1), speakers=1, clips=1, heard=1)
+    said = sets_in_words(sets.to_dict())
+    assert "1 clip heard" in said
+    assert "calibrated on 1 speaker (1 clip)" in said

@@ -216,7 +216,7 @@ def test_a_model_reads_words_beside_the_voice(model: Callable[..., Path], manife
     assert min(angry[0], angry[2]) > angry[1]  # words that speak for it, unknown ones, words that speak against it
     assert any("1 of 3 recordings have no transcript" in remark for remark in predictor.remarks)
     assert not any("transcript" in remark for remark in (predictor.predict(manifest), predictor.remarks)[1])
-    with pytest.raises(CorpusError, match="2 texts for 1 recordings"):
+    with pytest.raises(CorpusError, match="2 texts for 1 recording:"):
         predictor.predict(clip, texts=["a", "b"])
     said = [CliRunner().invoke(predict, [str(folder), str(clip), "--json", *more])
             for more in ((), ("--text", SECRET), ("--text", SECRET, "--window", "0.3"))]
