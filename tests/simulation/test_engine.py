@@ -248,7 +248,7 @@ def test_a_sample_of_the_peers_is_evaluated(made_up):
 
 def test_a_run_that_does_not_fit_in_memory_is_refused(made_up, monkeypatch):
     config, topology, federation = made_up(6)
-    size = size_of(config, federation)
+    size = size_of(config, federation, 6)
     assert size == simulate(*made_up(6, **{"training.rounds": 0})).schema.size
     rows = 6 * size * (4 * 5 + 3 * 8)
     assert rows <= needed(config, topology, size) <= rows + 100_000
